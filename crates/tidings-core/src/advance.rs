@@ -97,7 +97,7 @@ pub fn changed_members(entry: &Entry, mut changed: impl FnMut(UserId, MemberChan
     };
     match &entry.body {
         Body::Created { members, .. } => {
-            members.iter().for_each(|(user, role)| changed(*user, joined(*role)))
+            members.iter().for_each(|(user, role)| changed(*user, joined(*role)));
         }
         Body::MembersAdded { users } => users.iter().for_each(|user| changed(*user, joined(Role::Member))),
         Body::MemberRemoved { user } => changed(*user, MemberChange::Left(entry.seq)),

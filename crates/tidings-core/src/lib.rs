@@ -26,7 +26,7 @@ pub use link::{
 };
 pub use reader::{ReaderRule, Verdict};
 pub use slot::{SLOTS, shard_of, slot_of};
-pub use tail::Tail;
+pub use tail::{Tail, TailRange};
 pub use writer::{
     Append, BatchNumber, Input, Output, ReadNumber, Released, ShardWriter, Ticket, WriterConfig,
 };

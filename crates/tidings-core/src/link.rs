@@ -353,7 +353,7 @@ impl<P: Payload> Link<P> {
                 self.refuse(ref_, Code::Invalid, "say connect first");
             }
             (_, LinkRequest::Connect { ref_, .. }) => {
-                self.refuse(ref_, Code::Invalid, "this socket is connected")
+                self.refuse(ref_, Code::Invalid, "this socket is connected");
             }
             (_, LinkRequest::Subscribe { ref_, conversation, cursor }) => {
                 self.on_subscribe(ref_, conversation, cursor);
@@ -470,8 +470,8 @@ impl<P: Payload> Link<P> {
         }
         if opening.was_open && !is_gone {
             self.tracks.resume(conversation);
-        } else if opening.joined_since {
-            self.tracks.reopen(conversation, opening.cursor, None);
+        } else if let Some(cursor) = opening.inserted {
+            self.tracks.reopen(conversation, cursor, None);
         } else {
             // The user left meanwhile; the personal log says so.
             self.tracks.remove(conversation);
@@ -559,7 +559,7 @@ impl<P: Payload> Link<P> {
                 }
                 return self.close_on_hole(conversation, after, Some(delivery.seq));
             }
-            if tidings_types::planted("replay_skips_one") && delivery.seq.0 % 7 == 0 {
+            if tidings_types::planted("replay_skips_one") && delivery.seq.0.is_multiple_of(7) {
                 self.tracks.sent(conversation, delivery.seq);
                 continue;
             }

@@ -10,6 +10,20 @@ use tidings_types::{ConversationKey, Entry, Head, Seq, Timestamp};
 use crate::advance::weight_bytes;
 use crate::{BatchNumber, SeededMap};
 
+/// Which entries to take: those with `after < seq < before`, the lowest of them, or with `newest` the highest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TailRange {
+    pub after: Seq,
+    pub before: Seq,
+    pub newest: bool,
+    pub entries_max: usize,
+}
+
+impl TailRange {
+    /// Everything the tail has.
+    pub const ALL: Self = Self { after: Seq::ZERO, before: Seq::MAX, newest: false, entries_max: usize::MAX };
+}
+
 pub struct Tail {
     conversations: SeededMap<ConversationKey, Run>,
     /// Everything, in log order.
@@ -47,16 +61,21 @@ impl Tail {
         self.conversations.get(&key).map(|run| run.head.clone())
     }
 
-    /// The conversation's entries with `after < seq < before`, ascending, and the lowest seq that the tail has of it:
-    /// below that the tables are asked. `None`: the tail has nothing of the conversation.
+    /// Some of the conversation's entries, ascending, and the lowest seq that the tail has of it: below that the tables
+    /// are asked. `None`: the tail has nothing of the conversation. Costs as much as it answers, however long the tail.
     #[must_use]
-    pub fn range(&self, key: ConversationKey, after: Seq, before: Seq) -> Option<(Seq, Vec<Arc<Entry>>)> {
+    pub fn range(&self, key: ConversationKey, range: TailRange) -> Option<(Seq, Vec<Arc<Entry>>)> {
         let run = self.conversations.get(&key)?;
         let floor = run.entries.front()?.seq;
         let index = |seq: Seq| {
             usize::try_from(seq.0.saturating_sub(floor.0)).unwrap_or(usize::MAX).min(run.entries.len())
         };
-        let (start, end) = (index(after.next()), index(before));
+        let (mut start, mut end) = (index(range.after.next()), index(range.before));
+        if range.newest {
+            start = start.max(end.saturating_sub(range.entries_max));
+        } else {
+            end = end.min(start.saturating_add(range.entries_max));
+        }
         Some((floor, run.entries.range(start..end.max(start)).cloned().collect()))
     }
 

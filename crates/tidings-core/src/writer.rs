@@ -328,7 +328,11 @@ impl ShardWriter {
             let waiting = line.commands.iter().map(|(_, command)| command);
             // What was known when the read was made was evicted before its answer came: with all of it in one answer
             // that cannot go on for ever.
-            let keys = if was_asked_for { all(waiting.take(1)) } else { self.missing(waiting.take(READ_COMMANDS_MAX)) };
+            let keys = if was_asked_for {
+                all(waiting.take(1))
+            } else {
+                self.missing(waiting.take(READ_COMMANDS_MAX))
+            };
             line.read = Some(self.read(key, keys));
             self.lines.insert(key, line);
             return;

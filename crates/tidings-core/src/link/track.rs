@@ -25,10 +25,10 @@ struct Track {
     phase: Phase,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What only some conversations need for a while is boxed, so that the others are small.
 enum Phase {
-    Unopened(Opening),
-    Opening(Opening),
+    Unopened(Box<Opening>),
+    Opening(Box<Opening>),
     /// What the device missed before it joined reaches up to `target`.
     Behind {
         target: Seq,
@@ -36,15 +36,16 @@ enum Phase {
     Level,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Opening {
     pub(super) cursor: Option<Cursor>,
     /// The `subscribe` that waits for it.
     pub(super) reply: Option<u32>,
     /// It was followed when it was subscribed to again.
     pub(super) was_open: bool,
-    /// It was joined after its facts were asked for: an answer that it is gone may be older than that.
-    pub(super) joined_since: bool,
+    /// It was listed or joined meanwhile, to be followed from this cursor: if the opening fails, which may be older
+    /// than the joining, it is opened for this.
+    pub(super) inserted: Option<Option<Cursor>>,
 }
 
 impl Tracks {
@@ -62,16 +63,15 @@ impl Tracks {
     }
 
     pub(super) fn is_opening(&self, id: ConversationId) -> bool {
-        self.find(id)
-            .is_ok_and(|at| !self.tracks[at].is_open())
+        self.find(id).is_ok_and(|at| !self.tracks[at].is_open())
     }
 
-    /// Adds a conversation that is to be opened; one that is here already stays as it is.
+    /// Adds a conversation that is to be opened; one that is open already stays as it is.
     pub(super) fn insert(&mut self, id: ConversationId, cursor: Option<Cursor>) {
         match self.find(id) {
             Ok(at) => {
-                if let Phase::Opening(opening) = &mut self.tracks[at].phase {
-                    opening.joined_since = true;
+                if let Phase::Unopened(opening) | Phase::Opening(opening) = &mut self.tracks[at].phase {
+                    opening.inserted = Some(cursor);
                 }
             }
             Err(at) => self.insert_at(at, id, Opening { cursor, ..Opening::default() }),
@@ -79,7 +79,7 @@ impl Tracks {
     }
 
     fn insert_at(&mut self, at: usize, id: ConversationId, opening: Opening) {
-        let phase = Phase::Unopened(opening);
+        let phase = Phase::Unopened(Box::new(opening));
         self.tracks.insert(at, Track { id, sent: Seq::ZERO, head: Seq::ZERO, phase });
         self.unopened += 1;
     }
@@ -90,7 +90,7 @@ impl Tracks {
         match self.find(id) {
             Ok(at) => {
                 let was_open = self.tracks[at].is_open();
-                self.set_phase(at, Phase::Unopened(Opening { was_open, ..opening }));
+                self.set_phase(at, Phase::Unopened(Box::new(Opening { was_open, ..opening })));
             }
             Err(at) => self.insert_at(at, id, opening),
         }
@@ -109,16 +109,16 @@ impl Tracks {
             return None;
         }
         let at = self.search(|track| matches!(track.phase, Phase::Unopened(_)))?;
-        if let Phase::Unopened(opening) = self.tracks[at].phase {
-            self.set_phase(at, Phase::Opening(opening));
+        if let Phase::Unopened(opening) = &self.tracks[at].phase {
+            self.set_phase(at, Phase::Opening(opening.clone()));
         }
         Some(self.tracks[at].id)
     }
 
     /// What waits for the facts of a conversation being opened.
     pub(super) fn waits_for(&self, id: ConversationId) -> Option<Opening> {
-        match self.tracks[self.find(id).ok()?].phase {
-            Phase::Opening(opening) => Some(opening),
+        match &self.tracks[self.find(id).ok()?].phase {
+            Phase::Opening(opening) => Some(**opening),
             _ => None,
         }
     }
@@ -136,7 +136,7 @@ impl Tracks {
     pub(super) fn remove(&mut self, id: ConversationId) {
         if let Ok(at) = self.find(id) {
             let phase = self.tracks.remove(at).phase;
-            *self.counter(phase) -= 1;
+            *self.counter(&phase) -= 1;
         }
     }
 
@@ -203,12 +203,12 @@ impl Tracks {
     }
 
     fn set_phase(&mut self, at: usize, phase: Phase) {
+        *self.counter(&phase) += 1;
         let old = std::mem::replace(&mut self.tracks[at].phase, phase);
-        *self.counter(old) -= 1;
-        *self.counter(phase) += 1;
+        *self.counter(&old) -= 1;
     }
 
-    fn counter(&mut self, phase: Phase) -> &mut usize {
+    fn counter(&mut self, phase: &Phase) -> &mut usize {
         match phase {
             Phase::Unopened(_) => &mut self.unopened,
             Phase::Opening(_) => &mut self.opening,

@@ -231,8 +231,7 @@ mod tests {
     }
 
     fn memory(facts_max: usize, ids_max: usize) -> Memory {
-        let limits =
-            Limits { facts_cached_max: facts_max, ids_cached_max: ids_max, ..Limits::default() };
+        let limits = Limits { facts_cached_max: facts_max, ids_cached_max: ids_max, ..Limits::default() };
         Memory::new(7, &limits, START)
     }
 

@@ -350,4 +350,3 @@ impl Machine for Device {
 fn ref32(word: &str) -> u32 {
     word.parse().expect("a ref")
 }
-

@@ -54,7 +54,9 @@ fn body(names: &Names, body: &Body) -> String {
 pub fn answer(names: &Names, answer: &Answer) -> String {
     match answer {
         Answer::Accepted { seq, created_at } => format!("accepted #{seq} at {}", time(*created_at)),
-        Answer::Created { head, member } => format!("created: {}, {}", self::head(head), self::member(member)),
+        Answer::Created { head, member } => {
+            format!("created: {}, {}", self::head(head), self::member(member))
+        }
         Answer::Opened { head, member } => format!("opened: {}, {}", self::head(head), self::member(member)),
         Answer::Members(members) => {
             let members: Vec<String> = members
@@ -94,8 +96,7 @@ fn role(role: Role) -> &'static str {
 }
 
 pub fn time(at: Timestamp) -> String {
-    let (sign, ms) =
-        if at >= START { ('+', at.ms_since(START)) } else { ('-', START.ms_since(at)) };
+    let (sign, ms) = if at >= START { ('+', at.ms_since(START)) } else { ('-', START.ms_since(at)) };
     if ms % 1_000 == 0 { format!("{sign}{}s", ms / 1_000) } else { format!("{sign}{ms}ms") }
 }
 

@@ -18,8 +18,7 @@ pub trait Machine {
 pub fn check<M: Machine>(folder: &str, new: impl Fn() -> M) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios").join(folder);
     let bless = std::env::var_os("TIDINGS_BLESS").is_some();
-    let mut files: Vec<_> =
-        std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
     files.sort();
     assert!(!files.is_empty(), "no scenarios in {}", folder.display());
     let mut failed = Vec::new();
@@ -143,7 +142,9 @@ pub fn command(names: &mut Names, words: &[&str]) -> Option<Command> {
         ("open", [conversation]) => to(names, conversation, CommandKind::Open),
         ("note", [state, subject, cause, rest @ ..]) => {
             let (state, subject) = match *state {
-                "joined" => (PersonalState::Joined, PersonalSubject::Conversation(names.conversation(subject))),
+                "joined" => {
+                    (PersonalState::Joined, PersonalSubject::Conversation(names.conversation(subject)))
+                }
                 "left" => (PersonalState::Left, PersonalSubject::Conversation(names.conversation(subject))),
                 "lost" => (PersonalState::DeviceRemoved, PersonalSubject::Device(names.device(subject))),
                 _ => panic!("{state:?} is no state"),

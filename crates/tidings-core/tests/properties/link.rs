@@ -15,20 +15,41 @@ use crate::harness::names::{conversation, user};
 
 #[derive(Clone, Debug)]
 enum Op {
-    Append { conversation: usize, what: What },
+    Append {
+        conversation: usize,
+        what: What,
+    },
     /// The follower tells the personal log what happened in this conversation.
-    Note { conversation: usize },
+    Note {
+        conversation: usize,
+    },
     /// The entry reaches those who watch; `dropped`: only its seq does.
-    FanOut { conversation: usize, dropped: bool },
+    FanOut {
+        conversation: usize,
+        dropped: bool,
+    },
     HearLive,
-    DecideOpen { which: usize },
-    RefuseOpen { which: usize },
-    AnswerOpen { which: usize },
+    DecideOpen {
+        which: usize,
+    },
+    RefuseOpen {
+        which: usize,
+    },
+    AnswerOpen {
+        which: usize,
+    },
     MakeList,
     AnswerList,
-    AnswerRead { entries: usize },
-    Write { frames: usize },
-    Subscribe { conversation: usize, back: Option<u64> },
+    AnswerRead {
+        entries: usize,
+    },
+    Write {
+        frames: usize,
+    },
+    Subscribe {
+        conversation: usize,
+        back: Option<u64>,
+    },
     Reconnect,
 }
 
@@ -415,7 +436,12 @@ impl World {
         for (id, log) in &self.logs {
             if log.joined().is_some() {
                 let next = self.client.next.get(id).copied().flatten();
-                assert_eq!(next, Some(log.head().next()), "{id} is not complete, personal: {}", self.personal());
+                assert_eq!(
+                    next,
+                    Some(log.head().next()),
+                    "{id} is not complete, personal: {}",
+                    self.personal()
+                );
             } else {
                 assert!(!self.client.following.contains(id), "{id} was never told that it is over");
             }
@@ -468,7 +494,9 @@ impl Client {
             }
             Say::Gap { conversation, epoch, from, to } => {
                 assert_eq!((self.next[&conversation], epoch), (Some(from), EPOCH));
-                assert!(from <= to && logs[&conversation].is_visible(from) && logs[&conversation].is_visible(to));
+                assert!(
+                    from <= to && logs[&conversation].is_visible(from) && logs[&conversation].is_visible(to)
+                );
                 self.next.insert(conversation, Some(to.next()));
                 self.following.insert(conversation);
             }

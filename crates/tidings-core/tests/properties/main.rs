@@ -1,6 +1,8 @@
 //! The machines against models, with random inputs. A failure prints what it takes to see it again; the inputs are
 //! shrunk first.
 
+#![allow(clippy::unwrap_used, reason = "a test's helper may fail the test")]
+
 #[path = "../harness/mod.rs"]
 mod harness;
 
@@ -30,6 +32,7 @@ where
         rng_seed: RngSeed::Fixed(seed),
         failure_persistence: None,
         max_shrink_iters: 20_000,
+        max_shrink_time: 30_000,
         ..Config::default()
     };
     let outcome = TestRunner::new(config).run(&strategy, |value| quietly(|| test(value)));

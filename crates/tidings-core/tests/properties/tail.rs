@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tidings_core::{BatchNumber, Tail, advance};
+use tidings_core::{BatchNumber, Tail, TailRange, advance};
 use tidings_types::{
     Body, CommandHash, Content, ConversationKey, ConversationKind, Entry, Head, Role, Seq, SpaceId,
 };
@@ -107,6 +107,16 @@ fn compare(
         let inside = |entry: &&Arc<Entry>| after < entry.seq && entry.seq < before;
         (first.seq, all.iter().filter(inside).cloned().collect::<Vec<_>>())
     });
-    assert_eq!(tail.range(key, after, before), expected, "{after} < seq < {before}");
+    for entries_max in [0, 1, 3, usize::MAX] {
+        for newest in [false, true] {
+            let cut = expected.as_ref().map(|(floor, inside)| {
+                let len = inside.len().min(entries_max);
+                let from = if newest { inside.len() - len } else { 0 };
+                (*floor, inside[from..from + len].to_vec())
+            });
+            let range = TailRange { after, before, newest, entries_max };
+            assert_eq!(tail.range(key, range), cut, "{range:?}");
+        }
+    }
     assert_eq!(tail.head(key), head.filter(|_| !all.is_empty()).cloned());
 }
