@@ -55,6 +55,11 @@ pub(crate) fn unavailable(text: &str) -> Refusal {
     Refusal::new(Code::Unavailable, text).retry_after_ms(RETRY_AFTER_MS)
 }
 
+/// The shard takes nothing more; another process will.
+pub(crate) fn stopping() -> Refusal {
+    unavailable("the server is stopping")
+}
+
 pub(crate) fn overloaded(text: &str) -> Refusal {
     Refusal::new(Code::Overloaded, text).retry_after_ms(RETRY_AFTER_MS)
 }

@@ -9,6 +9,7 @@ mod checkpoint;
 mod conversations;
 mod devices_follower;
 mod error;
+mod facts;
 mod personal_follower;
 mod projector;
 mod reading;

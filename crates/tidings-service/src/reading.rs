@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidings_core::{MemberChange, changed_members, changed_personal, personal_id};
+use tidings_core::{MemberChange, TailRange, changed_members, changed_personal, personal_id};
 use tidings_ports::EntryRange;
 use tidings_types::{
     Body, ConversationId, ConversationKey, Entry, Head, IdRecord, Member, MessageId, PersonalState,
@@ -33,7 +33,15 @@ impl Service {
         range: EntryRange,
     ) -> Result<Vec<Arc<Entry>>, Refusal> {
         // The tail is taken before the tables are asked: what a checkpoint drops from it is in the tables already.
-        let tail = self.tail_range(key, range.after, range.before);
+        let tail = self.tail_range(
+            key,
+            TailRange {
+                after: range.after,
+                before: range.before,
+                newest: range.newest,
+                entries_max: range.entries_max,
+            },
+        );
         let Some((floor, tail)) = tail else {
             return self.table_entries(key, range).await;
         };
@@ -52,12 +60,8 @@ impl Service {
         self.entries(key, EntryRange { after, before: Seq::MAX, newest: false, entries_max, bytes_max }).await
     }
 
-    fn tail_range(&self, key: ConversationKey, after: Seq, before: Seq) -> Option<(Seq, Vec<Arc<Entry>>)> {
-        self.shard(key.conversation)
-            .tail
-            .read()
-            .expect("no holder of the tail panics")
-            .range(key, after, before)
+    fn tail_range(&self, key: ConversationKey, range: TailRange) -> Option<(Seq, Vec<Arc<Entry>>)> {
+        self.shard(key.conversation).tail.read().expect("no holder of the tail panics").range(key, range)
     }
 
     async fn table_entries(
@@ -109,7 +113,8 @@ impl Service {
         };
         let mut page = self.table_entries(key, below).await?;
         page.extend(kept);
-        Ok(page)
+        // The tables answer at least one entry, also where none fits any more.
+        Ok(truncate_front(page, range))
     }
 
     /// The conversation's head as of its last released entry.
@@ -155,7 +160,7 @@ impl Service {
 
     fn tail_member_changes(&self, key: ConversationKey) -> Vec<(UserId, MemberChange)> {
         let mut changes = Vec::new();
-        if let Some((_, entries)) = self.tail_range(key, Seq::ZERO, Seq::MAX) {
+        if let Some((_, entries)) = self.tail_range(key, TailRange::ALL) {
             entries
                 .iter()
                 .for_each(|entry| changed_members(entry, |user, change| changes.push((user, change))));
@@ -170,7 +175,7 @@ impl Service {
         user: UserId,
     ) -> Result<Vec<ConversationId>, Refusal> {
         let key = ConversationKey { space, conversation: personal_id(space, user) };
-        let tail = self.tail_range(key, Seq::ZERO, Seq::MAX);
+        let tail = self.tail_range(key, TailRange::ALL);
         let mut states = BTreeMap::new();
         let mut after = None;
         loop {
@@ -201,7 +206,7 @@ impl Service {
         key: ConversationKey,
         id: MessageId,
     ) -> Result<Option<Seq>, Refusal> {
-        let tail = self.tail_range(key, Seq::ZERO, Seq::MAX);
+        let tail = self.tail_range(key, TailRange::ALL);
         let found = tail.iter().flat_map(|(_, entries)| entries).find(|entry| is_message(entry, id));
         if let Some(entry) = found {
             return Ok(Some(entry.seq));

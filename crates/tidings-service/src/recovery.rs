@@ -13,12 +13,13 @@ use crate::service::Ports;
 /// Payload bytes read from the log at once.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Projects what the log has beyond the tables and answers the position of its end. What the log says was durable
-/// before the crash, so no reader ever sees it undone.
+/// Projects what the log has beyond the tables, tells `projected` of it page by page and answers the position of the
+/// log's end. What the log says was durable before the crash, so no reader ever sees it undone.
 pub(crate) async fn recover(
     ports: &Ports,
     shard: ShardId,
     incarnation: Epoch,
+    projected: impl Fn(&[Arc<Entry>]),
 ) -> Result<LogPosition, StartError> {
     let mut reader = LogReader::new(shard, ports.tables.position(shard));
     loop {
@@ -31,6 +32,7 @@ pub(crate) async fn recover(
             entries.extend(decode(&record)?.into_iter().map(Arc::new));
         }
         project(&*ports.tables, shard, &entries, reader.position(), incarnation).await?;
+        projected(&entries);
     }
 }
 

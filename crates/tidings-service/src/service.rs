@@ -7,12 +7,13 @@ use tidings_ports::{Clock, Directory, Rng, ShardLog, Tables, Tasks};
 use tidings_types::{
     ConversationId, ConversationKey, Entry, Epoch, Limits, MessageId, Refusal, ShardId, Timestamp, UserId,
 };
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::StartError;
 use crate::checkpoint::Checkpointer;
 use crate::devices_follower::DevicesFollower;
-use crate::error::overloaded;
+use crate::error::{overloaded, stopping};
 use crate::personal_follower::PersonalFollower;
 use crate::recovery::recover;
 use crate::shard::{Request, ShardTask, ToShard};
@@ -91,11 +92,12 @@ pub(crate) struct ShardHandle {
 }
 
 impl Service {
-    /// Brings the tables up to the log, takes every shard over and starts the tasks. `on_fatal` is called when the log
-    /// has failed so that only a restart of the process helps; after that no command is answered any more.
+    /// Brings the tables up to the log and starts the tasks, which take every shard over as soon as the log has room.
+    /// `on_fatal` is called when the log has failed so that only a restart of the process helps; after that every
+    /// command is answered `unavailable`.
     ///
     /// # Errors
-    /// When the log or the tables cannot be read, or the log takes no record: nothing was changed then.
+    /// When the log or the tables cannot be read: nothing was changed then.
     pub async fn start(
         config: ServiceConfig,
         ports: Ports,
@@ -106,7 +108,7 @@ impl Service {
         let mut shards = Vec::new();
         let mut tasks = Vec::new();
         for shard in (0..config.shards).map(ShardId) {
-            let position = recover(&ports, shard, config.incarnation).await?;
+            let position = recover(&ports, shard, config.incarnation, |_| ()).await?;
             let (handle, task) =
                 ShardTask::new(shard, &config, &ports, fanout.clone(), full.clone(), on_fatal.clone());
             shards.push(handle);
@@ -178,22 +180,25 @@ impl Service {
     }
 
     /// Brings a command to its conversation's writer. The answer comes when everything it rests on is durable. A full
-    /// mailbox answers `overloaded` at once.
+    /// mailbox answers `overloaded` at once, that of a stopped shard `unavailable`.
     pub fn submit(&self, command: Command, reply: ReplyTo) {
         let request = Request { command, reply };
-        if let Err(error) = self.shard(request.command.key.conversation).mailbox.try_send(request) {
-            let request = error.into_inner();
-            request.reply.answer(Answer::Refused(overloaded("too many commands wait for this shard")));
-        }
+        let (request, refusal) = match self.shard(request.command.key.conversation).mailbox.try_send(request)
+        {
+            Ok(()) => return,
+            Err(TrySendError::Full(request)) => {
+                (request, overloaded("too many commands wait for this shard"))
+            }
+            Err(TrySendError::Closed(request)) => (request, stopping()),
+        };
+        request.reply.answer(Answer::Refused(refusal));
     }
 
     /// As [`Service::submit`], for a caller that waits.
     pub async fn ask(&self, command: Command) -> Answer {
         let (sender, receiver) = oneshot::channel();
         self.submit(command, ReplyTo::Caller(sender));
-        receiver
-            .await
-            .unwrap_or_else(|_| Answer::Refused(crate::error::unavailable("the server is stopping")))
+        receiver.await.unwrap_or_else(|_| Answer::Refused(stopping()))
     }
 
     /// Asks for a conversation's facts as of now, for a link that watches it already.

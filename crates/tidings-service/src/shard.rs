@@ -7,15 +7,16 @@ use std::sync::{Arc, RwLock};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use tidings_core::{
-    Answer, Append, BatchNumber, Command, Fact, FactKey, Input, Output, ReadNumber, Released, ShardWriter,
-    Tail, Ticket, WriterConfig,
+    Answer, Append, BatchNumber, Command, CommandKind, Fact, FactKey, Input, Output, ReadNumber, Released,
+    ShardWriter, Tail, Ticket, WriterConfig, decide, needs,
 };
-use tidings_ports::{AppendError, BoxFuture, Draft, RecordKind, Tables};
+use tidings_ports::{AppendError, BoxFuture, Draft, RecordKind};
 use tidings_types::{Entry, Fence, Limits, LogPosition, Place, RecordNumber, Refusal, ShardId};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::StartError;
-use crate::error::{from_tables, storage_full};
+use crate::error::{stopping, storage_full};
+use crate::facts::{ReadFacts, read_facts};
 use crate::recovery::recover;
 use crate::service::{Fanout, Ports, ReplyTo, ServiceConfig, ShardHandle};
 
@@ -141,13 +142,20 @@ impl ShardTask {
         }
     }
 
-    fn fatal(&self, error: &StartError) {
+    /// Nobody is left waiting for an answer that cannot come.
+    fn fatal(mut self, error: &StartError) {
         tracing::error!(
             shard = self.shard.0,
             error = error as &dyn std::error::Error,
             "the shard has stopped"
         );
         (self.on_fatal)(format!("shard {} has stopped: {}", self.shard, chain(error)));
+        self.mailbox.close();
+        let mut waiting: Vec<ReplyTo> = std::mem::take(&mut self.replies).into_values().collect();
+        while let Ok(request) = self.mailbox.try_recv() {
+            waiting.push(request.reply);
+        }
+        waiting.into_iter().for_each(|reply| reply.answer(Answer::Refused(stopping())));
     }
 
     fn handle(&mut self, input: Input) {
@@ -213,7 +221,7 @@ impl ShardTask {
                 Output::Release(item) => released.push(item),
                 Output::TakeOver => {
                     self.release(std::mem::take(&mut released));
-                    self.take_over_again().await?;
+                    self.take_over().await?;
                 }
             }
         }
@@ -264,31 +272,32 @@ impl ShardTask {
         }
     }
 
-    /// After a failed append: nothing more under the old fence; bring the tables up to what the log really has, then
-    /// begin anew. While there is no room, those who come are told so.
-    async fn take_over_again(&mut self) -> Result<(), StartError> {
-        const RETRY_AFTER_MS: u64 = 1_000;
+    /// At the start and after a failed append: nothing more under the old fence; bring the tables up to what the log
+    /// really has, then begin anew, as soon as there is room.
+    async fn take_over(&mut self) -> Result<(), StartError> {
         // Answers to appends of the old fence say nothing any more.
         while self.appends.next().await.is_some() {}
         loop {
-            match self.take_over().await {
-                Err(StartError::Append(AppendError::Full)) => {
-                    self.ports.clock.sleep_ms(RETRY_AFTER_MS).await;
-                    self.refuse_waiting();
-                }
+            self.recover().await?;
+            match self.begin_fence().await {
+                Err(StartError::Append(AppendError::Full)) => self.wait_for_room().await,
                 done => return done,
             }
         }
     }
 
-    fn refuse_waiting(&mut self) {
-        while let Ok(request) = self.mailbox.try_recv() {
-            request.reply.answer(Answer::Refused(storage_full()));
-        }
+    /// Afterwards the tables have everything, and the tail nothing that they lack.
+    async fn recover(&mut self) -> Result<(), StartError> {
+        let Self { ports, shard, config, fanout, .. } = self;
+        // Of a record whose append had no known outcome nobody has heard yet.
+        let position = recover(ports, *shard, config.incarnation, |entries| fanout.deliver(entries)).await?;
+        self.last_record = position;
+        self.accepted = (position.fence, position.number);
+        *self.tail.write().expect("no holder of the tail panics") = Tail::new(self.config.slots_seed);
+        Ok(())
     }
 
-    async fn take_over(&mut self) -> Result<(), StartError> {
-        recover(&self.ports, self.shard, self.config.incarnation).await?;
+    async fn begin_fence(&mut self) -> Result<(), StartError> {
         let draft = Draft {
             kind: RecordKind::WriterChanged,
             fence: Fence::default(),
@@ -300,39 +309,53 @@ impl ShardTask {
         // A reader that begins at the record itself takes fence and number from it.
         self.last_record = LogPosition { place, fence, number: RecordNumber(0) };
         self.accepted = (fence, RecordNumber(0));
-        let mut tail = self.tail.write().expect("no holder of the tail panics");
-        *tail = Tail::new(self.config.slots_seed);
-        drop(tail);
         let latest_at = self.ports.tables.latest_at(self.shard);
         self.handle(Input::TakenOver { fence, latest_at });
         Ok(())
     }
+
+    /// Until the next attempt writers are told why they cannot write and readers read. Checkpoints go on: only they let
+    /// the log be trimmed.
+    async fn wait_for_room(&mut self) {
+        const RETRY_AFTER_MS: u64 = 1_000;
+        let mut retry = self.ports.clock.sleep_ms(RETRY_AFTER_MS);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut retry => return,
+                Some(message) = self.control.recv() => self.on_control(message),
+                Some(request) = self.mailbox.recv() => self.answer_without_log(request),
+            }
+        }
+    }
+
+    /// The tables have all of the log, so what needs no record is decided on them alone.
+    fn answer_without_log(&self, Request { command, reply }: Request) {
+        if command.kind != CommandKind::Open {
+            return reply.answer(Answer::Refused(storage_full()));
+        }
+        let (tables, config, now) = (self.ports.tables.clone(), self.config.clone(), self.ports.clock.now());
+        self.ports.tasks.spawn(Box::pin(async move {
+            let mut keys = Vec::new();
+            needs(&command, |key| keys.push(key));
+            let facts = read_facts(&*tables, keys, config.limits.id_ahead_ms_max).await;
+            reply.answer(match facts {
+                Ok(facts) => {
+                    decide(&ReadFacts(facts), now, config.incarnation, &config.limits, &command).answer
+                }
+                Err(refusal) => Answer::Refused(refusal),
+            });
+        }));
+    }
 }
 
-async fn read_facts(
-    tables: &dyn Tables,
-    keys: Vec<FactKey>,
-    id_ahead_ms_max: u64,
-) -> Result<Vec<(FactKey, Fact)>, Refusal> {
-    let mut facts = Vec::with_capacity(keys.len());
-    for key in keys {
-        let fact = match key {
-            FactKey::Head(conversation) => {
-                tables.head(conversation).await.map(|head| Fact::Head(head.map(Arc::new)))
-            }
-            FactKey::Member(conversation, user) => tables.member(conversation, user).await.map(Fact::Member),
-            FactKey::Personal(conversation, subject) => {
-                tables.personal(conversation, subject).await.map(Fact::Personal)
-            }
-            FactKey::Id(conversation, id) => {
-                // It cannot have been accepted earlier: an id too far ahead of the clock is refused.
-                let since = id.made_at().unwrap_or_default().minus_ms(id_ahead_ms_max);
-                tables.id_record(conversation, id, since).await.map(Fact::Id)
-            }
-        };
-        facts.push((key, fact.map_err(|error| from_tables(&error))?));
+/// A bug in one shard must not leave a process that looks alive and answers nothing.
+impl Drop for ShardTask {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.on_fatal)(format!("shard {} has stopped: it panicked", self.shard));
+        }
     }
-    Ok(facts)
 }
 
 /// The error and its causes in one line.

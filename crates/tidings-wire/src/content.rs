@@ -1,10 +1,14 @@
 //! What a user wrote, and where it goes.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use tidings_types::{Content as CoreContent, ConversationId, UserId};
+
+use crate::text::option;
 
 /// A tagged object and never a bare string, so that media and ciphertext fit later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,10 +73,29 @@ pub enum Target {
 /// The two JSON fields of a [`Target`], which is flattened into the object that names it.
 #[derive(Serialize, Deserialize)]
 struct TargetFields {
-    #[serde(default, with = "crate::text::option", skip_serializing_if = "Option::is_none")]
+    #[serde(default, serialize_with = "option::serialize", deserialize_with = "conversation_id")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     conversation_id: Option<ConversationId>,
-    #[serde(default, with = "crate::text::option", skip_serializing_if = "Option::is_none")]
+    #[serde(default, serialize_with = "option::serialize", deserialize_with = "recipient_id")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     recipient_id: Option<UserId>,
+}
+
+fn conversation_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ConversationId>, D::Error> {
+    named("conversation_id", deserializer)
+}
+
+fn recipient_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<UserId>, D::Error> {
+    named("recipient_id", deserializer)
+}
+
+/// Nobody above a flattened object knows which of its fields an error is about.
+fn named<'de, T, D>(field: &str, deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: FromStr<Err: fmt::Display>,
+    D: Deserializer<'de>,
+{
+    option::deserialize(deserializer).map_err(|error| D::Error::custom(format_args!("{field}: {error}")))
 }
 
 impl From<Target> for TargetFields {

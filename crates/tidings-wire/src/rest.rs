@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use tidings_types::{
     Code, ConversationId, ConversationKind, DeviceId, Epoch, MessageId, Refusal, Role, Seq, SessionId, UserId,
 };
@@ -80,7 +80,7 @@ pub struct Device {
 
 /// `POST /v1/conversations`. Repeating it gives the same conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case", try_from = "CreateFields")]
 pub enum CreateConversation {
     /// The id is made by the client.
     Group {
@@ -96,6 +96,47 @@ pub enum CreateConversation {
         #[serde(with = "text")]
         user_id: UserId,
     },
+}
+
+/// What a [`CreateConversation`] is read as: in a tagged object nobody would know which field an error is about.
+#[derive(Deserialize)]
+struct CreateFields {
+    kind: CreateKind,
+    #[serde(default, deserialize_with = "text::option::deserialize")]
+    conversation_id: Option<ConversationId>,
+    #[serde(default, deserialize_with = "text::shared_option::deserialize")]
+    title: Option<Arc<str>>,
+    #[serde(default, deserialize_with = "member_ids")]
+    member_ids: Option<Vec<UserId>>,
+    #[serde(default, deserialize_with = "text::option::deserialize")]
+    user_id: Option<UserId>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum CreateKind {
+    Group,
+    Direct,
+}
+
+fn member_ids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<UserId>>, D::Error> {
+    text::list::deserialize(deserializer).map(Some)
+}
+
+impl TryFrom<CreateFields> for CreateConversation {
+    type Error = &'static str;
+
+    fn try_from(fields: CreateFields) -> Result<Self, Self::Error> {
+        let CreateFields { kind, conversation_id, title, member_ids, user_id } = fields;
+        match kind {
+            CreateKind::Group => Ok(Self::Group {
+                conversation_id: conversation_id.ok_or("missing field `conversation_id`")?,
+                title,
+                member_ids: member_ids.ok_or("missing field `member_ids`")?,
+            }),
+            CreateKind::Direct => Ok(Self::Direct { user_id: user_id.ok_or("missing field `user_id`")? }),
+        }
+    }
 }
 
 /// A conversation as one of its members sees it.

@@ -30,10 +30,7 @@ struct Text<'a>(#[serde(borrow)] std::borrow::Cow<'a, str>);
 pub mod option {
     use super::{Deserialize, Deserializer, Display, FromStr, Serializer, Text, parse};
 
-    pub fn serialize<T: Display, S: Serializer>(
-        value: &Option<T>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub fn serialize<T: Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
         match value {
             Some(value) => serializer.collect_str(value),
             None => serializer.serialize_none(),
@@ -52,10 +49,7 @@ pub mod option {
 pub mod list {
     use super::{Deserialize, Deserializer, Display, FromStr, Serializer, Text, parse};
 
-    pub fn serialize<T: Display, S: Serializer>(
-        values: &[T],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub fn serialize<T: Display, S: Serializer>(values: &[T], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(values.iter().map(ToString::to_string))
     }
 
@@ -88,19 +82,14 @@ pub mod shared_option {
 
     use super::{Deserialize, Deserializer, Serializer};
 
-    pub fn serialize<S: Serializer>(
-        text: &Option<Arc<str>>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(text: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
         match text {
             Some(text) => serializer.serialize_str(text),
             None => serializer.serialize_none(),
         }
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Arc<str>>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<str>>, D::Error> {
         Option::<String>::deserialize(deserializer).map(|text| text.map(Arc::from))
     }
 }
