@@ -53,7 +53,7 @@ impl LinkPeer {
                 self.gateway.service.open(key, self.session.user, self.handle.clone());
             }
             LinkOutput::Unwatch(conversation) => {
-                self.gateway.hub.unwatch(self.key(conversation), &self.handle)
+                self.gateway.hub.unwatch(self.key(conversation), &self.handle);
             }
             LinkOutput::ListConversations => self.list_conversations(),
             LinkOutput::Read { conversation, after } => self.read(conversation, after),

@@ -10,7 +10,7 @@ use tidings_service::Session;
 use tidings_types::{Code, Refusal};
 
 use crate::Gateway;
-use crate::http::{bearer, problem};
+use crate::http::{bearer, problem, problem_with_status};
 use crate::peer::LinkPeer;
 use crate::ws::handshake::Upgrade;
 use crate::ws::{Connection, TimeSource, Wake, into_tcp};
@@ -21,8 +21,8 @@ pub async fn upgrade(State(gateway): State<Arc<Gateway>>, mut request: Request) 
     let headers = match Upgrade::from_request(request.method(), request.version(), request.headers()) {
         Ok(upgrade) => upgrade.response_headers(),
         Err(error) => {
-            let mut response = problem(&Refusal::new(Code::Invalid, error.to_string()));
-            *response.status_mut() = error.status();
+            let refusal = Refusal::new(Code::Invalid, error.to_string());
+            let mut response = problem_with_status(&refusal, error.status());
             response.headers_mut().extend(error.headers());
             return response;
         }

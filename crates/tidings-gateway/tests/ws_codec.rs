@@ -1,6 +1,8 @@
 //! The decoder against RFC 6455, case by case in the manner of the Autobahn suite (its numbers stand at each test),
 //! each with the bytes arriving whole and in pieces; and against arbitrary bytes.
 
+#![allow(clippy::unwrap_used, reason = "the lint's exception for tests does not reach their helpers")]
+
 use proptest::prelude::*;
 use tidings_gateway::ws::{
     codec::{Chunk, Decoder, Event},

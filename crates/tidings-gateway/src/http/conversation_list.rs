@@ -131,3 +131,71 @@ impl Position {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: u64 = 1_790_000_000_000;
+
+    fn listed(id: u8, last_at_ms: u64) -> Listed {
+        Listed { id: ConversationId::from_bytes([id; 16]), last_at: Timestamp::from_ms(last_at_ms) }
+    }
+
+    /// The pages by first bytes of the ids; `change` runs before each page but the first.
+    fn pages(
+        mut all: Vec<Listed>,
+        items_max: usize,
+        change: impl Fn(usize, &mut Vec<Listed>),
+    ) -> Vec<Vec<u8>> {
+        let mut from = Position::first(Timestamp::from_ms(NOW_MS));
+        let mut pages = Vec::new();
+        loop {
+            let (ids, next) = page(&all, from, items_max);
+            assert!(ids.len() <= items_max);
+            pages.push(ids.iter().map(|id| id.as_bytes()[0]).collect());
+            let Some(next) = next else { return pages };
+            from = Position::parse(&next.text()).unwrap();
+            assert_eq!(from, next, "a cursor keeps its position");
+            change(pages.len(), &mut all);
+        }
+    }
+
+    fn quiet() -> Vec<Listed> {
+        (1..=5).map(|id| listed(id, NOW_MS - 10_000 - 1_000 * u64::from(id))).collect()
+    }
+
+    #[test]
+    fn a_quiet_list_is_shown_once() {
+        assert_eq!(pages(quiet(), 2, |_, _| ()), [vec![1, 2], vec![3, 4], vec![5]]);
+        assert_eq!(pages(quiet(), 5, |_, _| ()), [vec![1, 2, 3, 4, 5]]);
+        assert_eq!(pages(Vec::new(), 5, |_, _| ()), [Vec::<u8>::new()]);
+    }
+
+    #[test]
+    fn equal_times_are_ordered_by_id() {
+        let all = (1..=4).map(|id| listed(id, NOW_MS - 60_000)).collect();
+        assert_eq!(pages(all, 3, |_, _| ()), [vec![4, 3, 2], vec![1]]);
+    }
+
+    #[test]
+    fn an_entry_that_was_on_its_way_to_the_disk_is_not_missed() {
+        // Its time is before the first page, but nobody could see it then.
+        let shown = pages(quiet(), 2, |page, all| {
+            if page == 1 {
+                all[4] = listed(5, NOW_MS - IN_FLIGHT_MS);
+            }
+        });
+        assert_eq!(shown, [vec![1, 2], vec![3, 4], vec![5]]);
+    }
+
+    #[test]
+    fn everything_jumping_all_the_time_is_shown_twice_at_most() {
+        let shown = pages(quiet(), 1, |page, all| {
+            let at = NOW_MS + page as u64;
+            all.rotate_left(1);
+            all.iter_mut().for_each(|listed| listed.last_at = Timestamp::from_ms(at));
+        });
+        assert_eq!(shown.concat(), [1, 1, 2, 3, 4, 5]);
+    }
+}

@@ -36,7 +36,7 @@ pub(super) async fn list(
     let users = views.iter().flat_map(|view| &view.members).map(|member| member.user);
     let names = Names::of(&gateway.accounts, users).await?;
     let items = views.into_iter().map(|view| names.conversation(view)).collect();
-    Ok(Json(Page { items, next_cursor: next.map(|position| position.text()) }))
+    Ok(Json(Page { items, next_cursor: next.map(Position::text) }))
 }
 
 /// All of a page's conversations are asked for at once: each waits for its writer. The personal log may still list one

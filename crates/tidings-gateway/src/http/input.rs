@@ -1,5 +1,8 @@
 //! What a request carries: path, query and body. Whatever does not parse is `invalid`, with a sentence that says where.
 
+use std::future::Future;
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use http::StatusCode;
@@ -13,6 +16,9 @@ use super::problem::{Failure, invalid};
 
 /// Items of a page if the request does not say.
 const PAGE_ITEMS: usize = 50;
+
+/// From the end of the headers to the end of the body: a client that dribbles is not kept.
+const BODY_READ_MS: u64 = 10_000;
 
 /// Ids in the path.
 pub(super) struct Ids<T>(pub(super) T);
@@ -106,7 +112,7 @@ where
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        match Json::<T>::from_request(request, state).await {
+        match within(BODY_READ_MS, Json::<T>::from_request(request, state)).await? {
             Ok(Json(body)) => Ok(Self(body)),
             Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
                 Err(Failure(Refusal::new(Code::TooLarge, "the body is larger than `frame_bytes_max`")))
@@ -116,9 +122,21 @@ where
     }
 }
 
+async fn within<T>(ms: u64, read: impl Future<Output = T>) -> Result<T, Failure> {
+    let read = tokio::time::timeout(Duration::from_millis(ms), read).await;
+    read.map_err(|_| invalid("the body did not arrive in time"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_is_not_waited_for() {
+        let failure = within(1, std::future::pending::<()>()).await.unwrap_err();
+        assert_eq!(failure.0.code, Code::Invalid);
+        assert!(within(60_000, std::future::ready(())).await.is_ok());
+    }
 
     #[test]
     fn a_page_has_a_default_and_a_bound() {

@@ -26,7 +26,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use http::{HeaderValue, Method, header};
 
 pub(crate) use auth::bearer;
-pub(crate) use problem::problem;
+pub(crate) use problem::{problem, problem_with_status};
 
 use crate::Gateway;
 

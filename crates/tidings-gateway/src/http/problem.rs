@@ -29,17 +29,17 @@ pub(super) fn invalid(text: impl Into<String>) -> Failure {
 }
 
 pub(crate) fn problem(refusal: &Refusal) -> Response {
-    respond(Problem::from(refusal.clone()))
+    respond(&Problem::from(refusal.clone()))
 }
 
 /// For the few answers whose status HTTP prescribes.
-fn problem_with_status(refusal: &Refusal, status: StatusCode) -> Response {
-    respond(Problem { status: status.as_u16(), ..Problem::from(refusal.clone()) })
+pub(crate) fn problem_with_status(refusal: &Refusal, status: StatusCode) -> Response {
+    respond(&Problem { status: status.as_u16(), ..Problem::from(refusal.clone()) })
 }
 
-fn respond(problem: Problem) -> Response {
+fn respond(problem: &Problem) -> Response {
     let status = StatusCode::from_u16(problem.status).expect("the table has statuses from 400 to 599");
-    let body = serde_json::to_vec(&problem).expect("strings and numbers have a JSON form");
+    let body = serde_json::to_vec(problem).expect("strings and numbers have a JSON form");
     let mut response = (status, body).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(Problem::MEDIA_TYPE));

@@ -271,6 +271,7 @@ impl Decoder {
         }
         append(&mut self.message, place.of(chunk.bytes, &self.lent), self.message_bytes_max);
         if !header.last {
+            self.release();
             self.fragments_of = Some(data);
             return Ok(None);
         }

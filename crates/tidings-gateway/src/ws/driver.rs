@@ -11,21 +11,18 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
 use tidings_types::{Limits, Timestamp};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     codec::{Chunk, Close, Decoder, Event, Violation, close_code},
     frame::{close_frame, pong_frame},
     out_queue::OutQueue,
-    scratch::{SCRATCH_BYTES, with_read, with_write},
+    scratch::{with_read, with_write},
+    timer::Timer,
     wake::Wake,
 };
 
@@ -474,38 +471,3 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Peer + Unpin> Future for Connection<S
         Poll::Pending
     }
 }
-
-/// One timer for whatever comes first. A deadline that moves away, as each heartbeat does, leaves it alone: firing
-/// early once costs less than setting it anew each time.
-#[derive(Debug, Default)]
-struct Timer {
-    sleep: Option<Pin<Box<Sleep>>>,
-    armed_for_ms: Option<u64>,
-}
-
-impl Timer {
-    /// True when a moment not after `at_ms` was reached; until then the task is woken at it.
-    fn fired(&mut self, cx: &mut Context<'_>, now_ms: u64, at_ms: u64) -> bool {
-        let armed = self.armed_for_ms.is_some_and(|armed_ms| armed_ms <= at_ms);
-        if !armed {
-            self.arm(now_ms, at_ms);
-        }
-        let fired = self.sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
-        if fired {
-            self.armed_for_ms = None;
-        }
-        fired
-    }
-
-    fn arm(&mut self, now_ms: u64, at_ms: u64) {
-        let at = Instant::now() + Duration::from_millis(at_ms.saturating_sub(now_ms));
-        match &mut self.sleep {
-            Some(sleep) => sleep.as_mut().reset(at),
-            None => self.sleep = Some(Box::pin(sleep_until(at))),
-        }
-        self.armed_for_ms = Some(at_ms);
-    }
-}
-
-// A read takes at most this, so it is also the most that waits undecoded while the peer wants nothing.
-const _: () = assert!(SCRATCH_BYTES == 64 * 1024);

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, thread::LocalKey};
 
-/// One read or write moves at most this much.
+/// One read or write moves at most this much, so it is also the most that waits undecoded while a peer wants nothing.
 pub(crate) const SCRATCH_BYTES: usize = 64 * 1024;
 
 type Slot = Cell<Option<Box<[u8]>>>;

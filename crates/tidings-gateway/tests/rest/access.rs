@@ -38,8 +38,20 @@ const ROUTES: &[(Method, &str, &str, Access, Stranger)] = &[
     (Method::GET, "/v1/conversations", "/v1/conversations", SignedIn, Gets(200)),
     (Method::POST, "/v1/conversations", "/v1/conversations", SignedIn, IsRefused(Code::Invalid, 400)),
     (Method::GET, "/v1/conversations/{conversation_id}", "/v1/conversations/C", Member, NOT_FOUND),
-    (Method::GET, "/v1/conversations/{conversation_id}/members", "/v1/conversations/C/members", Member, NOT_FOUND),
-    (Method::POST, "/v1/conversations/{conversation_id}/members", "/v1/conversations/C/members", Member, NOT_FOUND),
+    (
+        Method::GET,
+        "/v1/conversations/{conversation_id}/members",
+        "/v1/conversations/C/members",
+        Member,
+        NOT_FOUND,
+    ),
+    (
+        Method::POST,
+        "/v1/conversations/{conversation_id}/members",
+        "/v1/conversations/C/members",
+        Member,
+        NOT_FOUND,
+    ),
     (
         Method::DELETE,
         "/v1/conversations/{conversation_id}/members/{user_id}",
@@ -47,7 +59,13 @@ const ROUTES: &[(Method, &str, &str, Access, Stranger)] = &[
         Member,
         NOT_FOUND,
     ),
-    (Method::GET, "/v1/conversations/{conversation_id}/entries", "/v1/conversations/C/entries", Member, NOT_FOUND),
+    (
+        Method::GET,
+        "/v1/conversations/{conversation_id}/entries",
+        "/v1/conversations/C/entries",
+        Member,
+        NOT_FOUND,
+    ),
     (
         Method::GET,
         "/v1/conversations/{conversation_id}/messages/{message_id}",
@@ -64,8 +82,10 @@ const ROUTES: &[(Method, &str, &str, Access, Stranger)] = &[
 
 #[test]
 fn the_table_is_the_one_that_was_thought_about() {
-    let mut served: Vec<_> =
-        table().iter().map(|route| (route.path, route.method.to_string(), format!("{:?}", route.access))).collect();
+    let mut served: Vec<_> = table()
+        .iter()
+        .map(|route| (route.path, route.method.to_string(), format!("{:?}", route.access)))
+        .collect();
     let mut expected: Vec<_> = ROUTES
         .iter()
         .map(|(method, path, _, access, _)| (*path, method.to_string(), format!("{access:?}")))
@@ -151,10 +171,16 @@ async fn a_stranger_learns_nothing() {
     let place = Place::of(&alice).await;
     let tea = &place.names[0].1;
     let before = alice.get(&format!("/v1/conversations/{tea}/entries")).await.text;
-    let unknown = Place { names: place.names.clone().map(foreign), message: place.message.clone(), ..Place::of(&alice).await };
+    let unknown = Place {
+        names: place.names.clone().map(foreign),
+        message: place.message.clone(),
+        ..Place::of(&alice).await
+    };
     for (method, _, path, _, expected) in ROUTES {
         // Signs out in one of the turns, so it is somebody new in each.
-        let mallory = server.sign_up(&format!("m{}", server.message_id().to_string().split_off(9).replace('-', ""))).await;
+        let mallory = server
+            .sign_up(&format!("m{}", server.message_id().to_string().split_off(9).replace('-', "")))
+            .await;
         let token = Some(&*mallory.tokens.access_token);
         let answer = place.ask(&server, method, path, token).await;
         match expected {

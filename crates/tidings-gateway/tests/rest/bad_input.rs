@@ -17,7 +17,7 @@ async fn a_bad_body_is_told_where_it_is_bad() {
     for (path, body, said) in [
         ("/v1/accounts", "", "JSON"),
         ("/v1/accounts", "{", "line 1"),
-        ("/v1/accounts", "[]", "username"),
+        ("/v1/accounts", "[]", "SignUp"),
         ("/v1/accounts", r#"{"username":"carol"}"#, "`password`"),
         ("/v1/accounts", r#"{"username":7,"password":"x"}"#, "username"),
         ("/v1/accounts", r#"{"username":"carol","password":"x","device_id":"7"}"#, "device_id"),
@@ -28,7 +28,11 @@ async fn a_bad_body_is_told_where_it_is_bad() {
         ("/v1/conversations", r#"{"kind":"direct"}"#, "`user_id`"),
         ("/v1/conversations", r#"{"kind":"direct","user_id":"7"}"#, "user_id"),
         ("/v1/conversations", r#"{"kind":"group","conversation_id":"7","member_ids":[]}"#, "conversation_id"),
-        ("/v1/conversations", &json!({ "kind": "group", "conversation_id": group_id }).to_string(), "`member_ids`"),
+        (
+            "/v1/conversations",
+            &json!({ "kind": "group", "conversation_id": group_id }).to_string(),
+            "`member_ids`",
+        ),
         ("/v1/messages", "{}", "message_id"),
         ("/v1/messages", &json!({ "message_id": id, "content": text }).to_string(), "`conversation_id`"),
         (
@@ -48,7 +52,8 @@ async fn a_bad_body_is_told_where_it_is_bad() {
         ),
         (
             "/v1/messages",
-            &json!({ "conversation_id": group_id, "message_id": id, "content": { "type": "smell" } }).to_string(),
+            &json!({ "conversation_id": group_id, "message_id": id, "content": { "type": "smell" } })
+                .to_string(),
             "content",
         ),
     ] {
@@ -65,7 +70,8 @@ async fn a_body_is_json_and_says_so() {
     let body = json!({ "username": "carol", "password": PASSWORD }).to_string();
     for content_type in [None, Some("text/plain"), Some("application/x-www-form-urlencoded")] {
         let request = server.request(Method::POST, "/v1/accounts");
-        let request = content_type.into_iter().fold(request, |request, value| request.header("content-type", value));
+        let request =
+            content_type.into_iter().fold(request, |request, value| request.header("content-type", value));
         request.body(&body).await.refused(Code::Invalid, 400);
     }
     let request = server.request(Method::POST, "/v1/accounts");
@@ -119,7 +125,12 @@ async fn bad_ids_and_parameters_are_invalid() {
 
 #[tokio::test]
 async fn every_limit_has_its_answer() {
-    let limits = Limits { content_bytes_max: 100, frame_bytes_max: 2_000, members_per_call_max: 2, ..Limits::default() };
+    let limits = Limits {
+        content_bytes_max: 100,
+        frame_bytes_max: 2_000,
+        members_per_call_max: 2,
+        ..Limits::default()
+    };
     let server = Server::with(limits).await;
     let alice = server.sign_up("alice").await;
     let tea = group(&alice, &[]).await.conversation_id;

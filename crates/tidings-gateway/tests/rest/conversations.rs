@@ -46,7 +46,10 @@ async fn a_group_is_created_once() {
     let answer = alice.post("/v1/conversations", &create("Tea")).await;
     assert_eq!(answer.header("location"), format!("/v1/conversations/{conversation_id}"));
     let made: Conversation = answer.json(201);
-    assert_eq!((made.kind, made.title.as_deref(), made.member_count), (ConversationKind::Group, Some("Tea"), 2));
+    assert_eq!(
+        (made.kind, made.title.as_deref(), made.member_count),
+        (ConversationKind::Group, Some("Tea"), 2)
+    );
     assert_eq!((made.head, made.floor, made.visible_from), (Seq(1), Seq(1), Seq(1)));
     assert_eq!((made.members.clone(), made.last_message.clone()), (None, None));
 
@@ -66,7 +69,8 @@ async fn two_people_have_one_direct_conversation() {
     let hers: Conversation = alice.post("/v1/conversations", &with(bob.id())).await.json(201);
     let his: Conversation = bob.post("/v1/conversations", &with(alice.id())).await.json(201);
     assert_eq!(hers, his);
-    let mut names: Vec<_> = hers.members.unwrap().into_iter().map(|member| (member.username, member.role)).collect();
+    let mut names: Vec<_> =
+        hers.members.unwrap().into_iter().map(|member| (member.username, member.role)).collect();
     names.sort_by(|(a, _), (b, _)| a.cmp(b));
     let expected = ["alice", "bob"].map(|name| (Some(name.to_owned()), Role::Member));
     assert_eq!(names, expected);

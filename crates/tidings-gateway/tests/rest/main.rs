@@ -1,5 +1,7 @@
 //! The REST routes from outside: a server on a free port, over the adapters in memory.
 
+#![allow(clippy::unwrap_used, reason = "the lint's exception for tests does not reach their helpers")]
+
 mod access;
 mod accounts;
 mod bad_input;

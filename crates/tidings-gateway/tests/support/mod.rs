@@ -182,7 +182,8 @@ impl Request {
     }
 
     pub(crate) async fn send(self) -> Answer {
-        let response = tokio::time::timeout(DEADLINE, self.0.send()).await.expect("an answer in time").unwrap();
+        let response =
+            tokio::time::timeout(DEADLINE, self.0.send()).await.expect("an answer in time").unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let answer = Answer { status, headers, text: response.text().await.unwrap() };
         assert_eq!(answer.header("cache-control"), "no-store");

@@ -98,7 +98,7 @@ impl Peer for TestPeer {
                 self.waiting.extend(std::iter::repeat_n(body, count.parse().unwrap()));
             }
             ["/close", code, reason] => {
-                self.close = Some(Close::new(code.parse().unwrap(), reason.to_owned()))
+                self.close = Some(Close::new(code.parse().unwrap(), reason.to_owned()));
             }
             ["/deadline", ms] => self.deadline_ms = Some(now.monotonic_ms + ms.parse::<u64>().unwrap()),
             ["/pause"] => self.paused = true,
