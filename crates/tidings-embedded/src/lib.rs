@@ -1,4 +1,3 @@
-
 mod data_dir;
 mod directory;
 mod disk;

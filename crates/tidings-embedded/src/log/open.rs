@@ -31,12 +31,10 @@ impl<D: Disk> SegmentLog<D> {
         let (segments, log_id) = open_segments(&disk, &config, rng)?;
         let scan = scan(&segments, log_id)?;
         remove_unfinished(disk.as_ref())?;
-        repair(disk.as_ref(), segments, &scan).map_err(LogError::from).map(|repaired| {
-            let Repaired { kept, active, next } = repaired;
-            let view = LogView::new(disk, log_id, kept, scan.end, config.shards);
-            let unmarked = scan.data_end > scan.vouched;
-            Self::start(Arc::new(view), config, Start { active, next, end: scan.end, unmarked })
-        })
+        let Repaired { kept, active, next } = repair(disk.as_ref(), segments, log_id, &scan)?;
+        let view = LogView::new(disk, log_id, kept, scan.end, config.shards);
+        let unmarked = scan.data_end > scan.vouched;
+        Ok(Self::start(Arc::new(view), config, Start { active, next, end: scan.end, unmarked }))
     }
 }
 
@@ -193,24 +191,16 @@ struct Survey {
 
 /// Looks at every place where a record could begin. A header with its checksum, this log's id and its own place was
 /// written by this log at this place, whatever happened to the bytes around it.
-fn survey<F: DiskFile>(segment: &Segment<F>, from: Place, log_id: u64) -> Result<Survey, LogError> {
+fn survey<F: DiskFile>(segment: &Segment<F>, from: Place, log_id: u64) -> io::Result<Survey> {
     let mut survey = Survey { is_zero: true, proven: Place::ZERO };
-    let mut bytes = vec![0; SCAN_BYTES];
-    let mut place = from;
-    while place < segment.limit() {
-        let rest = usize::try_from(segment.limit().0 - place.0).unwrap_or(usize::MAX);
-        let window = &mut bytes[..rest.min(SCAN_BYTES)];
-        segment.file.read_exact_at(window, segment.offset(place))?;
+    // Windows overlap by what could be the beginning of a header.
+    each_window(segment, from, segment.limit(), HEADER_BYTES, |place, window| {
         if *window != ZEROS[..window.len()] {
             survey.is_zero = false;
             survey.proven = survey.proven.max(proven_in(window, place, log_id));
         }
-        if window.len() < SCAN_BYTES {
-            break;
-        }
-        // The next window repeats what could be the beginning of a header.
-        place = Place(place.0 + (SCAN_BYTES - HEADER_BYTES) as u64);
-    }
+        Ok(())
+    })?;
     Ok(survey)
 }
 
@@ -230,54 +220,56 @@ struct Repaired<D: Disk> {
 }
 
 /// Leaves nothing behind the end, and everything before it on the disk.
-fn repair<D: Disk>(disk: &D, mut segments: Vec<Segment<D::File>>, scan: &Scan) -> io::Result<Repaired<D>> {
+fn repair<D: Disk>(
+    disk: &D,
+    mut segments: Vec<Segment<D::File>>,
+    log_id: u64,
+    scan: &Scan,
+) -> io::Result<Repaired<D>> {
     let mut later = segments.split_off(scan.active + 1);
     // From the back, so that a crash leaves no gap. A segment made ahead and never written stays for its turn.
-    while later.len() > 1 || later.first().is_some_and(|next| !is_unused(next)) {
-        if let Some(segment) = later.pop() {
-            remove_segment(disk, &segment)?;
+    while let Some(last) = later.last() {
+        if later.len() == 1 && survey(last, last.first(), log_id)?.is_zero {
+            break;
         }
+        remove_segment(disk, last)?;
+        later.pop();
     }
     let kept: Vec<_> = segments.into_iter().map(Arc::new).collect();
     let active = Arc::clone(&kept[scan.active]);
-    if !is_zero_from(&active, scan.end)? {
+    if !survey(&active, scan.end, log_id)?.is_zero {
         active.clear_from(scan.end)?;
     }
     rewrite(&active, scan.vouched.max(active.first()), scan.end)?;
     Ok(Repaired { kept, active, next: later.pop().map(Prepared) })
 }
 
-/// A segment that cannot be read is as good as used.
-fn is_unused<F: DiskFile>(segment: &Segment<F>) -> bool {
-    is_zero_from(segment, segment.first()).unwrap_or(false)
-}
-
-fn is_zero_from<F: DiskFile>(segment: &Segment<F>, from: Place) -> io::Result<bool> {
-    let mut bytes = vec![0; SCAN_BYTES];
-    let mut place = from;
-    while place < segment.limit() {
-        let rest = usize::try_from(segment.limit().0 - place.0).unwrap_or(usize::MAX);
-        let window = &mut bytes[..rest.min(SCAN_BYTES)];
-        segment.file.read_exact_at(window, segment.offset(place))?;
-        if *window != ZEROS[..window.len()] {
-            return Ok(false);
-        }
-        place = Place(place.0 + window.len() as u64);
-    }
-    Ok(true)
-}
-
 /// Records that no later one calls durable may be in the page cache only, and after a failed sync the kernel takes
 /// such pages for clean. Writing them again is the only way to be sure that a sync reaches them.
 fn rewrite<F: DiskFile>(segment: &Segment<F>, from: Place, to: Place) -> io::Result<()> {
+    each_window(segment, from, to, 0, |place, window| {
+        segment.file.write_all_at(window, segment.offset(place))
+    })?;
+    segment.file.sync_data()
+}
+
+/// Reads from `from` to `to` in windows, each of which repeats the last `overlap` bytes of the one before.
+fn each_window<F: DiskFile>(
+    segment: &Segment<F>,
+    from: Place,
+    to: Place,
+    overlap: usize,
+    mut visit: impl FnMut(Place, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
     let mut bytes = vec![0; SCAN_BYTES];
     let mut place = from;
     while place < to {
         let rest = usize::try_from(to.0 - place.0).unwrap_or(usize::MAX);
         let window = &mut bytes[..rest.min(SCAN_BYTES)];
         segment.file.read_exact_at(window, segment.offset(place))?;
-        segment.file.write_all_at(window, segment.offset(place))?;
-        place = Place(place.0 + window.len() as u64);
+        visit(place, window)?;
+        let is_last = window.len() == rest;
+        place = if is_last { to } else { Place(place.0 + (window.len() - overlap) as u64) };
     }
-    segment.file.sync_data()
+    Ok(())
 }

@@ -122,6 +122,9 @@ impl<D: Disk> SegmentPlan<D> {
         remove_unfinished(self.disk.as_ref())?;
         let unfinished = path(UNFINISHED);
         let file = self.disk.create(&unfinished)?;
+        // A directory may keep the renaming below and lose this creation; the name would then be that of a file which
+        // an earlier attempt left half made.
+        self.disk.sync_dir(Path::new(LOG_DIRECTORY))?;
         if let Err(error) = self.fill(&file) {
             // The room is worth more than the half-made file; if this fails too, the next attempt removes it.
             let _ = self.disk.remove(&unfinished);

@@ -499,3 +499,6 @@ fn index(offset: u64) -> io::Result<usize> {
 fn dead() -> io::Error {
     io::Error::other("the process that used this disk is gone")
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,6 +52,26 @@ fn a_segment_made_ahead_is_used_and_survives_a_start_unused() {
     assert_eq!(log.segment_base(), Place(8_192));
 }
 
+/// A directory keeps its changes in no particular order, and the file of an earlier attempt may still be there.
+#[test]
+fn a_crash_while_a_segment_is_made_leaves_all_of_it_or_none() {
+    let mut made = 0;
+    for seed in 0..2_000 {
+        let rng = SeededRng::new(seed);
+        let disk = MemoryDisk::new();
+        drop(open(&disk).expect("a new log"));
+        for _ in 0..3 {
+            let log = open(&disk).unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
+            disk.cut_power_after(rng.below(9));
+            made += log.plan_next().map_or(0, |plan| u64::from(plan.prepare().is_ok()));
+            disk.crash(rng.next_u64());
+        }
+        let log = open(&disk).unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
+        assert_eq!(log.view().durable(), FIRST, "seed {seed}");
+    }
+    assert!(made > 100, "only {made} segments were made");
+}
+
 #[test]
 fn nobody_sees_what_is_not_synced() {
     let disk = MemoryDisk::new();
