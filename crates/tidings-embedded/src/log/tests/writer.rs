@@ -62,7 +62,7 @@ fn a_crash_while_a_segment_is_made_leaves_all_of_it_or_none() {
         drop(open(&disk).expect("a new log"));
         for _ in 0..3 {
             let log = open(&disk).unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
-            disk.cut_power_after(rng.below(9));
+            disk.cut_power_after(rng.below(12));
             made += log.plan_next().map_or(0, |plan| u64::from(plan.prepare().is_ok()));
             disk.crash(rng.next_u64());
         }
