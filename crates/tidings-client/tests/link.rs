@@ -12,7 +12,8 @@ use tidings_client::{Event, Events, Link, LinkOptions, MemoryStore, Rest, Store}
 use tidings_types::{Code, Cursor, Epoch, MessageId, Seq};
 use tidings_wire::rest::Page;
 use tidings_wire::{
-    ClientFrame, Content, Entry, ErrorFrame, MessageAccepted, Pong, SendMessage, ServerFrame, Target,
+    ClientFrame, Content, Entry, ErrorFrame, MessageAccepted, Pong, ReceiveMessage, SendMessage, ServerFrame,
+    Target,
 };
 
 const LONG: u64 = 60_000;
@@ -249,7 +250,7 @@ async fn retry_after_is_waited_for() {
 #[tokio::test]
 async fn heartbeats_carry_the_counts_and_a_wrong_count_is_a_lost_link() {
     let mut fake = Fake::start().await;
-    let (link, _events) = start(&fake.signed_in());
+    let (link, mut events) = start(&fake.signed_in());
     let mut socket = fake.socket().await;
     socket.welcome(SHORT).await;
     send(&link, "one").await;
@@ -259,9 +260,11 @@ async fn heartbeats_carry_the_counts_and_a_wrong_count_is_a_lost_link() {
     // `connected` came before it: that is one. The client goes on.
     socket.say(ServerFrame::Pong(Pong { reference: ping.reference, sent: 1 })).await;
     let ClientFrame::Ping(ping) = socket.heard().await else { panic!("a ping was awaited") };
-    // Two came, says this: one was lost on the way.
+    // Two came, and this says three: one was lost on the way.
     socket.say(ServerFrame::Pong(Pong { reference: ping.reference, sent: 3 })).await;
-    socket.ended().await;
+    assert!(matches!(next(&mut events).await, Event::Online(_)));
+    let Event::Offline { reason, .. } = next(&mut events).await else { panic!("offline was awaited") };
+    assert_eq!(reason, "2 of 3 frames arrived");
     fake.socket().await;
 }
 
@@ -277,20 +280,26 @@ async fn a_silent_server_is_left() {
 
 #[tokio::test]
 async fn a_caller_that_does_not_ask_stops_the_stream_and_loses_nothing() {
+    // More than the buffers of a loopback connection take.
+    const ENTRIES: u64 = 4_000;
+    let content = Content::text("x".repeat(8 * 1024));
     let mut fake = Fake::start().await;
     let (_link, mut events) = start(&fake.signed_in());
     let mut socket = fake.socket().await;
     socket.welcome(LONG).await;
-    socket.say(snapshot(5_000)).await;
-    let saying = tokio::spawn(async move {
-        for seq in 1..=5_000 {
-            socket.say(entry(seq)).await;
+    socket.say(snapshot(ENTRIES)).await;
+    let mut saying = tokio::spawn(async move {
+        for seq in 1..=ENTRIES {
+            let message = ReceiveMessage { content: content.clone(), ..received(seq) };
+            socket.say(ServerFrame::ReceiveMessage(message)).await;
         }
         socket
     });
+    let said_all = tokio::time::timeout(Duration::from_secs(3), &mut saying).await;
+    assert!(said_all.is_err(), "the client read on although nobody asked");
     assert!(matches!(next_news(&mut events).await, Event::Snapshot(_)));
-    let seqs = next_seqs(&mut events, 5_000).await;
-    assert!(seqs.iter().copied().eq(1..=5_000));
+    let seqs = next_seqs(&mut events, 4_000).await;
+    assert!(seqs.iter().copied().eq(1..=ENTRIES));
     drop(within(saying).await.unwrap());
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_client::{ClientError, Cursors, Event, Events, Link, Rest, Store};
-use tidings_types::{ConversationId, ConversationKind, Seq};
+use tidings_types::{Code, ConversationId, ConversationKind, Seq};
 use tidings_wire::rest::User;
 use tidings_wire::{Entry, EntryBody, MessageAccepted, Snapshot};
 use tokio::sync::mpsc;
@@ -168,8 +168,8 @@ impl Chat {
     }
 
     async fn on_online(&mut self) -> Result<(), ChatError> {
-        self.progress.offline = false;
-        self.tell(&Told::Online)?;
+        let again = std::mem::take(&mut self.progress.offline);
+        self.tell(&Told::Online { again })?;
         if let Err(error) = self.load_list().await {
             return self.fail(&error);
         }
@@ -358,11 +358,16 @@ impl Chat {
     ) -> Result<T, ClientError> {
         loop {
             match work(&self.rest).await {
-                Err(error) if error.is_temporary() && self.ui.is_plain() => sleep(COMMAND_RETRY).await,
+                Err(error) if self.ui.is_plain() && is_worth_waiting(&error) => sleep(COMMAND_RETRY).await,
                 answer => return answer,
             }
         }
     }
+}
+
+/// A bug of the server may last; everything else that is temporary passes.
+fn is_worth_waiting(error: &ClientError) -> bool {
+    error.is_temporary() && error.code() != Some(Code::Internal)
 }
 
 /// Resolves when the system asks this program to end.

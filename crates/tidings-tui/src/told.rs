@@ -55,7 +55,10 @@ pub(crate) enum Told {
     CaughtUp {
         unread: Vec<Listed>,
     },
-    Online,
+    /// `again`: the person was told that it was not.
+    Online {
+        again: bool,
+    },
     Offline {
         reason: String,
     },
@@ -89,7 +92,7 @@ pub(crate) struct Shown {
 ///
 /// ```text
 /// signed_in     user_id  username
-/// conversation  conversation_id  direct|group|personal  name
+/// conversation  conversation_id  direct|group  name
 /// opened        conversation_id  name
 /// entry         conversation_id  seq  kind  sender  text
 /// history       conversation_id  seq  kind  sender  text
@@ -135,7 +138,7 @@ pub(crate) fn plain(told: &Told) -> String {
             line(&["member", &user.to_string(), role_name(*role), name])
         }
         Told::CaughtUp { unread: _ } => line(&["caught_up"]),
-        Told::Online => line(&["online"]),
+        Told::Online { again: _ } => line(&["online"]),
         Told::Offline { reason } => line(&["offline", reason]),
         Told::Error { code, text } => line(&["error", code, text]),
         Told::Note(text) => line(&["note", text]),
@@ -163,6 +166,8 @@ fn escape(field: &str) -> String {
 /// Lines for a person, control characters made harmless: what others wrote must not move this terminal's cursor.
 pub(crate) fn human(told: &Told) -> Vec<String> {
     let text = match told {
+        // The conversation's own entries tell the same.
+        Told::Entry(Shown { kind: "joined" | "left", .. }) => return Vec::new(),
         Told::SignedIn { name, .. } => format!("Signed in as {name}. /help shows what you can do."),
         Told::Conversation(listed) => listed_line(listed),
         Told::Opened { name, .. } => format!("-- {name} --"),
@@ -172,7 +177,8 @@ pub(crate) fn human(told: &Told) -> Vec<String> {
         }
         Told::Forgotten { name, .. } => format!("-- you are not in {name} any more --"),
         // Seen in the lines above the prompt, or on the next line that arrives.
-        Told::Queued { .. } | Told::Accepted { .. } | Told::Online => return Vec::new(),
+        Told::Queued { .. } | Told::Accepted { .. } | Told::Online { again: false } => return Vec::new(),
+        Told::Online { again: true } => "-- online again --".into(),
         Told::Refused { reason, text, .. } => format!("-- not sent: {text} ({reason}) --"),
         Told::Member { name, display_name, role, .. } => member_line(name, display_name, *role),
         Told::CaughtUp { unread } => {
@@ -219,8 +225,6 @@ fn shown_line(shown: &Shown) -> String {
         "members_added" => format!("{time} {place}-- {who} added {text} --"),
         "member_removed" => format!("{time} {place}-- {who} removed {text} --"),
         "member_left" => format!("{time} {place}-- {who} left --"),
-        "joined" => format!("{time} -- you are in {text} now --"),
-        "left" => format!("{time} -- you are not in {text} any more --"),
         "device_removed" => format!("{time} -- one of your devices was removed --"),
         _ => format!("{time} {place}-- something this version cannot show --"),
     }
@@ -323,7 +327,7 @@ mod tests {
                 format!("member\t{ID}\towner\tbob"),
             ),
             (Told::CaughtUp { unread: vec![] }, "caught_up".into()),
-            (Told::Online, "online".into()),
+            (Told::Online { again: true }, "online".into()),
             (Told::Offline { reason: "gone".into() }, "offline\tgone".into()),
             (Told::Error { code: "client", text: "no".into() }, "error\tclient\tno".into()),
             (Told::Note("a\nb".into()), "note\ta\\nb".into()),
@@ -339,7 +343,7 @@ mod tests {
         let own = Shown { is_own: true, is_open: true, ..shown("message", "hello") };
         assert_eq!(seen(own), "you: hello \u{2713}");
         assert_eq!(seen(shown("members_added", "carol, dave")), "(Tea) -- bob added carol, dave --");
-        assert_eq!(seen(shown("joined", "Tea")), "-- you are in Tea now --");
+        assert_eq!(human(&Told::Entry(shown("joined", "Tea"))), Vec::<String>::new());
         assert!(seen(shown("unsupported", "")).contains("cannot show"));
     }
 

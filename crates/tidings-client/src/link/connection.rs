@@ -136,12 +136,15 @@ async fn page(rest: &Rest, fetch: Fetch) -> Result<Vec<Entry>, ClientError> {
     rest.entries(fetch.conversation, range).await.map(|page| page.items)
 }
 
-/// The error and its causes, for a person.
+/// The error and its causes, for a person. Some errors repeat their cause in their own text.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text = format!("{text}: {cause}");
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
         source = cause.source();
     }
     text
