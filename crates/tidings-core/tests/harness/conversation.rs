@@ -17,8 +17,6 @@ use super::{drain, render};
 pub struct Conversations {
     names: Names,
     limits: Limits,
-    /// The highest moment so far: the rules are never called with an earlier one.
-    now: Timestamp,
     clock: Timestamp,
     tables: Tables,
     writer: Option<Forgetful>,
@@ -29,7 +27,6 @@ impl Conversations {
         Self {
             names: Names::default(),
             limits: Limits::default(),
-            now: START,
             clock: START,
             tables: Tables::default(),
             writer: None,
@@ -37,11 +34,10 @@ impl Conversations {
     }
 
     fn decide(&mut self, command: &Command) -> Vec<String> {
-        self.now = self.now.max(self.clock);
         if self.writer.is_none() {
             self.writer = Some(Forgetful::new(&self.limits, self.tables.clone()));
         }
-        let decision = decide(&self.tables, self.now, self.tables.incarnation, &self.limits, command);
+        let decision = decide(&self.tables, self.clock, self.tables.incarnation, &self.limits, command);
         let mut lines = Vec::new();
         for (entry, head) in decision.entries {
             let before = self.tables.heads.get(&entry.key()).map_or(0, |head| head.version);
