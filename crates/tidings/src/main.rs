@@ -1,11 +1,13 @@
 //! The one binary: server, terminal client and measuring tools.
 
 use std::error::Error;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use tidings_bench::verify::{self, VerifyOptions};
 use tidings_server::{Config, DEMO_PASSWORD, DEMO_USERS, Server};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -24,6 +26,15 @@ enum Command {
     Serve(Serve),
     /// Chat in this terminal.
     Chat(Chat),
+    /// Measure and verify.
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Many devices talk while the server is killed and restarted; every promise is checked.
+    Verify(VerifyOptions),
 }
 
 #[derive(Args)]
@@ -69,6 +80,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Serve(options) => serve(options),
         Command::Chat(options) => chat(options),
+        Command::Bench(Bench::Verify(options)) => return verify::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -92,9 +104,9 @@ fn serve(options: Serve) -> Result<(), Box<dyn Error>> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let server = Server::start(config).await?;
-        println!("tidings is ready at http://{}", server.address());
+        say(&format!("tidings is ready at http://{}", server.address()));
         if demo {
-            println!("demo users {} have the password {DEMO_PASSWORD}", DEMO_USERS.join(", "));
+            say(&format!("demo users {} have the password {DEMO_PASSWORD}", DEMO_USERS.join(", ")));
         }
         let shutdown = async move {
             tokio::select! {
@@ -111,6 +123,11 @@ fn chat(options: Chat) -> Result<(), Box<dyn Error>> {
     let options = tidings_tui::ChatOptions { name, server, plain, password, sign_up, state };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     Ok(runtime.block_on(tidings_tui::run(options))?)
+}
+
+/// Whoever started the server may have stopped listening after the first line; that is no reason to end.
+fn say(line: &str) {
+    drop(writeln!(std::io::stdout(), "{line}"));
 }
 
 /// Quiet on success; `RUST_LOG` shows more.

@@ -5,7 +5,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,8 @@ struct Server {
     child: Child,
     /// `127.0.0.1:PORT`.
     address: String,
+    /// Kept open: the server says more than one line.
+    _output: BufReader<ChildStdout>,
 }
 
 impl Server {
@@ -33,9 +35,10 @@ impl Server {
             .spawn()
             .unwrap();
         let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        output.read_line(&mut ready).unwrap();
         let (_, address) = ready.trim().rsplit_once("//").unwrap_or_else(|| panic!("not ready: {ready:?}"));
-        Self { child, address: address.to_owned() }
+        Self { child, address: address.to_owned(), _output: output }
     }
 
     /// SIGKILL: nothing is said goodbye to.
