@@ -41,7 +41,8 @@ pub struct Stored {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogPage {
     pub records: Vec<Stored>,
-    /// Where to read on. Equal to the place asked for when nothing more is durable.
+    /// Where to read on. Equal to the place asked for when nothing more is durable, and only then: a page may have moved
+    /// on without a record of this shard.
     pub next: Place,
 }
 

@@ -11,6 +11,7 @@ use tidings_types::{
 
 use crate::error::from_directory;
 use crate::reading::PageEnd;
+use crate::recipients::RecipientSend;
 use crate::service::{LinkReply, LinkSink, ReplyTo, Service, refused};
 
 /// Members shown with a conversation: both of a direct one.
@@ -306,30 +307,21 @@ impl Service {
     /// Sends for a link; the answer goes to its sink. Sends to one conversation keep the order of the calls as long as
     /// all of them name the conversation or all of them name the person.
     pub fn send_from_link(
-        self: &Arc<Self>,
+        &self,
         session: &Session,
         target: SendTarget,
         send: LinkSend,
         sink: Arc<dyn LinkSink>,
     ) {
-        let LinkSend { ref_, message_id, content, reply_to } = send;
         match target {
             SendTarget::Conversation(conversation) => {
+                let LinkSend { ref_, message_id, content, reply_to } = send;
                 let kind = CommandKind::Send { message_id, content, reply_to, peer: None };
                 let reply = LinkReply::Send { ref_, conversation, message_id };
                 self.submit(command(session, conversation, kind), ReplyTo::Link { sink, reply });
             }
             SendTarget::Recipient(peer) => {
-                let (service, session) = (self.clone(), session.clone());
-                let conversation = direct_id(session.space, session.user, peer);
-                let reply = LinkReply::Send { ref_, conversation, message_id };
-                self.ports.tasks.spawn(Box::pin(async move {
-                    if let Err(refusal) = service.check_users(&session, &[peer]).await {
-                        return sink.reply(reply, Answer::Refused(refusal));
-                    }
-                    let kind = CommandKind::Send { message_id, content, reply_to, peer: Some(peer) };
-                    service.submit(command(&session, conversation, kind), ReplyTo::Link { sink, reply });
-                }));
+                self.send_to_recipient(RecipientSend { session: session.clone(), peer, send, sink });
             }
         }
     }
@@ -349,7 +341,7 @@ impl Service {
     }
 
     /// Every user named must have an account in the caller's space.
-    async fn check_users(&self, session: &Session, users: &[UserId]) -> Result<(), Refusal> {
+    pub(crate) async fn check_users(&self, session: &Session, users: &[UserId]) -> Result<(), Refusal> {
         let mut asked = users.to_vec();
         asked.sort_unstable();
         asked.dedup();
@@ -381,7 +373,7 @@ fn key(session: &Session, conversation: ConversationId) -> ConversationKey {
     ConversationKey { space: session.space, conversation }
 }
 
-fn command(session: &Session, conversation: ConversationId, kind: CommandKind) -> Command {
+pub(crate) fn command(session: &Session, conversation: ConversationId, kind: CommandKind) -> Command {
     Command { key: key(session, conversation), actor: session.user, kind }
 }
 

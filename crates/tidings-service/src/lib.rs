@@ -13,6 +13,7 @@ mod facts;
 mod personal_follower;
 mod projector;
 mod reading;
+mod recipients;
 mod recovery;
 mod service;
 mod shard;

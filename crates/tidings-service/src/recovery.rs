@@ -71,8 +71,8 @@ impl LogReader {
                 self.position.place
             });
             let page = log.read(self.shard, from, bytes_max).await?;
-            if page.records.is_empty() {
-                self.position.place = page.next.max(from);
+            if page.next == from {
+                self.position.place = from;
                 return Ok(Vec::new());
             }
             let accepted: Vec<Stored> =

@@ -15,6 +15,7 @@ use crate::checkpoint::Checkpointer;
 use crate::devices_follower::DevicesFollower;
 use crate::error::{overloaded, stopping};
 use crate::personal_follower::PersonalFollower;
+use crate::recipients::RecipientSend;
 use crate::recovery::recover;
 use crate::shard::{Request, ShardTask, ToShard};
 
@@ -82,6 +83,7 @@ pub struct Service {
     pub(crate) shards: Vec<ShardHandle>,
     checkpoint: Arc<Checkpointer>,
     devices_changed: Arc<Notify>,
+    to_recipients: mpsc::Sender<RecipientSend>,
 }
 
 /// One shard as the rest of the process sees it.
@@ -120,8 +122,10 @@ impl Service {
         let controls = shards.iter().map(|shard| shard.control.clone()).collect();
         let checkpoint = Arc::new(Checkpointer::new(&config, &ports, controls, full, on_fatal));
         ports.tasks.spawn(Box::pin(checkpoint.clone().run()));
-        let service =
-            Arc::new(Self { config, ports, shards, checkpoint, devices_changed: Arc::new(Notify::new()) });
+        let (to_recipients, sends) = mpsc::channel(config.limits.mailbox_commands_max);
+        let devices_changed = Arc::new(Notify::new());
+        let service = Arc::new(Self { config, ports, shards, checkpoint, devices_changed, to_recipients });
+        service.ports.tasks.spawn(Box::pin(service.clone().check_recipients(sends)));
         service.start_followers();
         Ok(service)
     }
@@ -192,6 +196,12 @@ impl Service {
             Err(TrySendError::Closed(request)) => (request, stopping()),
         };
         request.reply.answer(Answer::Refused(refusal));
+    }
+
+    pub(crate) fn send_to_recipient(&self, send: RecipientSend) {
+        if let Err(error) = self.to_recipients.try_send(send) {
+            error.into_inner().refuse(overloaded("too many sends wait for the directory"));
+        }
     }
 
     /// As [`Service::submit`], for a caller that waits.

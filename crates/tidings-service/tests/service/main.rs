@@ -5,7 +5,9 @@
 
 mod faults;
 mod followers;
+mod lives;
 mod overload;
 mod reading;
 mod recovery;
+mod sends;
 mod support;

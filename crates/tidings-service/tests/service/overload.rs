@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use tidings_types::{Code, Limits, Seq};
+use tokio::time::Instant;
 
 use crate::support::{World, assert_contiguous, in_time, until};
 
 #[tokio::test(start_paused = true)]
 async fn a_full_mailbox_is_answered_at_once() {
     const MAILBOX: usize = 4;
+    const HELD: Duration = Duration::from_secs(60);
     let limits = Limits { mailbox_commands_max: MAILBOX, ..Limits::default() };
     let world = World::with(1, limits);
     let running = world.start().await;
@@ -17,26 +19,25 @@ async fn a_full_mailbox_is_answered_at_once() {
     let group = running.group(&world, &ada, &[]).await;
 
     world.log.log.hold();
-    // None of these gives way to the shard before all are submitted.
-    let mut sends: Vec<_> =
-        (0..3 * MAILBOX).map(|_| Box::pin(running.send(&ada, group, world.message_id(), "text"))).collect();
-    let at_once = join_all(sends.iter_mut().map(futures_util::future::maybe_done));
-    let early = tokio::time::timeout(Duration::ZERO, at_once).await;
-    assert!(early.is_err(), "some wait for the log");
-    drop(sends);
-
-    let mut refused = 0;
-    for _ in 0..3 * MAILBOX {
-        let send = running.send(&ada, group, world.message_id(), "text");
-        if let Ok(answer) = tokio::time::timeout(Duration::from_secs(1), send).await {
-            let refusal = answer.unwrap_err();
-            assert_eq!(refusal.code, Code::Overloaded);
-            assert!(refusal.retry_after_ms.is_some());
-            refused += 1;
-        }
+    let began = Instant::now();
+    let sends = (0..3 * MAILBOX).map(|_| async {
+        let answer = running.send(&ada, group, world.message_id(), "text").await;
+        (answer, began.elapsed())
+    });
+    let release = async {
+        tokio::time::sleep(HELD).await; // virtual time
+        world.log.log.release();
+    };
+    // All are submitted before the shard has its turn.
+    let (answers, ()) = in_time("answers", join(join_all(sends), release)).await;
+    for (answer, after) in &answers[..MAILBOX] {
+        assert!(answer.is_ok() && *after >= HELD, "{answer:?} after {after:?}");
     }
-    assert!(refused >= 2 * MAILBOX, "{refused}");
-    world.log.log.release();
+    for (answer, after) in &answers[MAILBOX..] {
+        let refusal = answer.as_ref().unwrap_err();
+        assert_eq!((refusal.code, *after), (Code::Overloaded, Duration::ZERO));
+        assert!(refusal.retry_after_ms.is_some());
+    }
     until("a send is taken", || async { running.send(&ada, group, world.message_id(), "text").await.ok() })
         .await;
     assert_contiguous(&running.all(&ada, group).await, 1);

@@ -1,6 +1,7 @@
 //! A service that can be stopped at any point, and what outlives it.
 
 mod faulty_log;
+mod slow_directory;
 mod yielding_tables;
 
 use std::collections::HashSet;
@@ -22,7 +23,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 pub(crate) use faulty_log::{Fault, FaultyLog};
-pub(crate) use yielding_tables::YieldingTables;
+use slow_directory::SlowDirectory;
+use yielding_tables::YieldingTables;
 
 /// Virtual time: far above anything that is waited for.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(3_600);
@@ -35,7 +37,7 @@ pub(crate) struct World {
     pub(crate) directory: Arc<MemoryDirectory>,
     pub(crate) config: ServiceConfig,
     pub(crate) rng: Arc<SeededRng>,
-    /// Reads and writes of the tables give way to other tasks a random number of times.
+    /// Tables and directory give way to other tasks a random number of times.
     pub(crate) yielding: bool,
     began: Instant,
     ids: AtomicU64,
@@ -84,10 +86,15 @@ impl World {
         } else {
             self.tables.clone()
         };
+        let directory: Arc<dyn Directory> = if self.yielding {
+            Arc::new(SlowDirectory { directory: self.directory.clone(), rng: self.rng.clone() })
+        } else {
+            self.directory.clone()
+        };
         let ports = Ports {
             log: Arc::new(self.log.clone()),
             tables,
-            directory: self.directory.clone(),
+            directory,
             clock: Arc::new(PausedClock(self.began)),
             rng: self.rng.clone(),
             tasks: tasks.clone(),
