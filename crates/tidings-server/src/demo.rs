@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use tidings_service::{Accounts, Service, Session, SignIn, SignUp, SigningDevice};
-use tidings_types::{Code, ConversationId, Refusal, SpaceId, Timestamp, UserId};
+use tidings_service::{Account, Accounts, Service, Session, SignUp, SigningDevice};
+use tidings_types::{Code, ConversationId, DeviceId, Refusal, SessionId, SpaceId, Timestamp, UserId};
 
 /// Everybody knows it: that is why a demo listens on loopback only.
 pub const DEMO_PASSWORD: &str = "tidings-demo";
@@ -32,24 +32,33 @@ pub(crate) async fn prepare(accounts: &Accounts, service: &Service) -> Result<()
     }
 }
 
-/// Signs up or in, and out again: the demo leaves no device behind.
+/// The account of one of the demo's people, if it is there already.
+pub(crate) async fn find(accounts: &Accounts, name: &str) -> Result<Option<Account>, Refusal> {
+    let page = accounts.search(name, None, None).await?;
+    Ok(page.items.into_iter().find(|account| account.username == name))
+}
+
+/// An account that is there is taken as it is: signing in for it would leave a trace in it at each start. A new one is
+/// signed out again: the demo leaves no device behind.
 async fn user(accounts: &Accounts, name: &str) -> Result<Session, Refusal> {
-    let device = || SigningDevice { id: None, name: "demo set-up".to_owned() };
-    let sign_up = SignUp {
-        username: name.to_owned(),
-        password: DEMO_PASSWORD.to_owned(),
-        display_name: None,
-        device: device(),
-    };
-    let signed_in = match accounts.sign_up(sign_up).await {
-        Err(refusal) if refusal.code == Code::IdConflict => {
-            let sign_in =
-                SignIn { username: name.to_owned(), password: DEMO_PASSWORD.to_owned(), device: device() };
-            accounts.sign_in(sign_in).await?
-        }
-        other => other?,
-    };
-    let user = signed_in.account.user;
-    accounts.remove_device(user, signed_in.device).await?;
-    Ok(Session { session: signed_in.session, user, space: SpaceId::DEFAULT, device: signed_in.device })
+    if let Some(account) = find(accounts, name).await? {
+        return Ok(acting_for(account.user));
+    }
+    let signed_up = accounts
+        .sign_up(SignUp {
+            username: name.to_owned(),
+            password: DEMO_PASSWORD.to_owned(),
+            display_name: None,
+            device: SigningDevice { id: None, name: "demo set-up".to_owned() },
+        })
+        .await?;
+    let user = signed_up.account.user;
+    accounts.remove_device(user, signed_up.device).await?;
+    Ok(acting_for(user))
+}
+
+/// Use cases look at the user and the space; there is no sign-in behind it.
+fn acting_for(user: UserId) -> Session {
+    let (session, device) = (SessionId::from_bytes([0; 16]), DeviceId::from_bytes([0; 16]));
+    Session { session, user, space: SpaceId::DEFAULT, device }
 }

@@ -218,12 +218,12 @@ fn accounts(
 
 async fn refuse_other_accounts(accounts: &Accounts, service: &Service) -> Result<(), ServerError> {
     let count = service.count_accounts().await.map_err(ServerError::Demo)?;
-    let mut demo = 0;
+    let mut demo_accounts = 0;
     for name in DEMO_USERS {
-        let page = accounts.search(name, None, Some(1)).await.map_err(ServerError::Demo)?;
-        demo += u64::from(page.items.first().is_some_and(|account| account.username == **name));
+        let found = demo::find(accounts, name).await.map_err(ServerError::Demo)?;
+        demo_accounts += u64::from(found.is_some());
     }
-    if count == demo { Ok(()) } else { Err(ServerError::DemoAmongAccounts) }
+    if count == demo_accounts { Ok(()) } else { Err(ServerError::DemoAmongAccounts) }
 }
 
 async fn failure(failed: &mut watch::Receiver<Option<String>>) -> String {
