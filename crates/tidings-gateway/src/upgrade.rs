@@ -6,7 +6,6 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
-use tidings_service::Session;
 use tidings_types::{Code, Refusal};
 
 use crate::Gateway;
@@ -27,25 +26,32 @@ pub async fn upgrade(State(gateway): State<Arc<Gateway>>, mut request: Request) 
             return response;
         }
     };
-    let session = match authenticate(&gateway, request.headers()).await {
-        Ok(session) => session,
+    let wake = Arc::new(Wake::new());
+    let peer = match authenticate(&gateway, request.headers(), &wake).await {
+        Ok(peer) => peer,
         Err(refusal) => return problem(&refusal),
     };
     let Some(on_upgrade) = on_upgrade else {
         return problem(&Refusal::new(Code::Invalid, "this connection cannot be upgraded"));
     };
-    tokio::spawn(run(gateway, session, on_upgrade));
+    tokio::spawn(run(gateway, peer, wake, on_upgrade));
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 
-async fn authenticate(gateway: &Gateway, headers: &HeaderMap) -> Result<Session, Refusal> {
+async fn authenticate(
+    gateway: &Arc<Gateway>,
+    headers: &HeaderMap,
+    wake: &Arc<Wake>,
+) -> Result<LinkPeer, Refusal> {
     check_origin(headers)?;
     let session = gateway.accounts.authenticate(bearer(headers)?)?;
+    // Before the look at the session's row: an end of the session that this look misses reaches the peer.
+    let peer = LinkPeer::new(gateway.clone(), session.clone(), wake.clone(), gateway.time.instants());
     // A token outlives its session by minutes; a socket must not begin in them.
     if gateway.accounts.live(&[session.session]).await?.is_empty() {
         return Err(Refusal::new(Code::Unauthenticated, "the session has ended: sign in again"));
     }
-    Ok(session)
+    Ok(peer)
 }
 
 /// Browsers say where a page came from. Only pages of this very host may open a socket; other clients say nothing.
@@ -64,7 +70,7 @@ fn check_origin(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-async fn run(gateway: Arc<Gateway>, session: Session, on_upgrade: OnUpgrade) {
+async fn run(gateway: Arc<Gateway>, peer: LinkPeer, wake: Arc<Wake>, on_upgrade: OnUpgrade) {
     let (stream, leftover) = match on_upgrade
         .await
         .map_err(|error| error.to_string())
@@ -73,8 +79,6 @@ async fn run(gateway: Arc<Gateway>, session: Session, on_upgrade: OnUpgrade) {
         Ok(parts) => parts,
         Err(error) => return tracing::debug!(error, "upgrade"),
     };
-    let wake = Arc::new(Wake::new());
-    let peer = LinkPeer::new(gateway.clone(), session, wake.clone(), gateway.time.instants());
     let (time, driver) = (gateway.time.clone(), gateway.driver.clone());
     drop(gateway);
     // Its own task, so that what the upgrade needed is not kept for the life of the connection.

@@ -9,6 +9,7 @@ mod conversations;
 mod messages;
 #[path = "../support/mod.rs"]
 mod support;
+mod upgrade;
 
 use serde_json::{Value, json};
 use support::Person;

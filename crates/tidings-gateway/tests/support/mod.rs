@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidings_gateway::{Gateway, GatewayConfig, Hub, http::router, serve};
 use tidings_ports::memory::{MemoryDirectory, MemoryLog, MemoryTables, SeededRng};
-use tidings_ports::{BoxFuture, Clock, Tasks};
+use tidings_ports::{BoxFuture, Clock, Directory, Tasks};
 use tidings_service::{
     Accounts, AccountsConfig, AccountsHooks, AccountsKeys, AccountsPorts, HashingCost, Ports, Registration,
     Service, ServiceConfig,
@@ -38,12 +38,16 @@ impl Server {
     }
 
     pub(crate) async fn with(limits: Limits) -> Self {
+        Self::on(limits, Arc::new(MemoryDirectory::new())).await
+    }
+
+    pub(crate) async fn on(limits: Limits, directory: Arc<dyn Directory>) -> Self {
         let clock = Arc::new(ShiftedClock { start: Instant::now(), shift_ms: AtomicU64::new(0) });
         let log = MemoryLog::new(SHARDS);
         let ports = Ports {
             log: Arc::new(log.clone()),
             tables: Arc::new(MemoryTables::new(SHARDS)),
-            directory: Arc::new(MemoryDirectory::new()),
+            directory,
             clock: clock.clone(),
             rng: Arc::new(SeededRng::new(1)),
             tasks: Arc::new(TokioTasks),
