@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tidings_types::{ConversationId, ConversationKind, Cursor, Epoch, MessageId, Seq};
+use tidings_types::{ConversationId, ConversationKind, Cursor, Epoch, MessageId, Seq, UserId};
 use tidings_wire::rest::{SendMessage, Tokens};
 use tidings_wire::text;
 
@@ -17,6 +17,8 @@ pub use file::FileStore;
 /// Everything that is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Saved {
+    /// Whose state this is. It outlives a sign-out; signing in as somebody else drops what the other one had.
+    pub user: Option<UserId>,
     pub tokens: Option<Tokens>,
     /// Server time less local time.
     pub clock_offset_ms: i64,
@@ -56,6 +58,11 @@ pub enum Change {
         clock_offset_ms: i64,
     },
     SignedOut {},
+    /// The state that follows is this user's.
+    Owner {
+        #[serde(with = "text")]
+        user_id: UserId,
+    },
     /// The conversation begins at this cursor.
     Follow {
         #[serde(with = "text")]
@@ -97,10 +104,12 @@ impl Saved {
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::SignedIn { tokens, clock_offset_ms } => {
+                self.belong_to(tokens.user.user_id);
                 self.tokens = Some(tokens);
                 self.clock_offset_ms = clock_offset_ms;
             }
             Change::SignedOut {} => self.tokens = None,
+            Change::Owner { user_id } => self.belong_to(user_id),
             Change::Follow { conversation_id, known } => {
                 self.conversations.insert(conversation_id, known);
             }
@@ -121,6 +130,15 @@ impl Saved {
         }
     }
 
+    /// A server that was set up anew under the same address has other users and other logs: positions and queued
+    /// messages of the old ones mean nothing there, however alike the names are.
+    fn belong_to(&mut self, user: UserId) {
+        if self.user.is_some_and(|owner| owner != user) {
+            *self = Self::default();
+        }
+        self.user = Some(user);
+    }
+
     /// The changes that make this state from nothing.
     fn changes(&self) -> Vec<Change> {
         let signed_in = self
@@ -132,7 +150,8 @@ impl Saved {
             .iter()
             .map(|(id, known)| Change::Follow { conversation_id: *id, known: known.clone() });
         let queue = self.outbox.iter().map(|message| Change::Queue { message: message.clone() });
-        signed_in.into_iter().chain(follow).chain(queue).collect()
+        let owner = self.user.map(|user_id| Change::Owner { user_id });
+        owner.into_iter().chain(signed_in).chain(follow).chain(queue).collect()
     }
 }
 
@@ -177,5 +196,41 @@ impl Store for MemoryStore {
     fn write(&self, change: Change) -> Result<(), StoreError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).apply(change);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_wire::Content;
+    use tidings_wire::Target;
+
+    use super::*;
+
+    #[test]
+    fn another_user_finds_nothing_of_the_one_before() {
+        let owner = |n| Change::Owner { user_id: UserId::from_bytes([n; 16]) };
+        let conversation_id = ConversationId::from_bytes([7; 16]);
+        let known = Known { kind: ConversationKind::Group, title: None, epoch: Epoch(1), seq: Seq(9) };
+        let message = SendMessage {
+            target: Target::Conversation(conversation_id),
+            message_id: MessageId::from_bytes([8; 16]),
+            content: Content::text("for the old server"),
+            reply_to: None,
+        };
+        let mut saved = Saved::default();
+        saved.apply(owner(1));
+        saved.apply(Change::Follow { conversation_id, known });
+        saved.apply(Change::Queue { message });
+        saved.apply(Change::SignedOut {});
+        saved.apply(owner(1));
+        assert_eq!((saved.conversations.len(), saved.outbox.len()), (1, 1));
+
+        // As it is after a restart.
+        let mut again = Saved::default();
+        saved.changes().into_iter().for_each(|change| again.apply(change));
+        assert_eq!(again, saved);
+        again.apply(owner(2));
+        assert_eq!((again.conversations.len(), again.outbox.len()), (0, 0));
+        assert_eq!(again.user, Some(UserId::from_bytes([2; 16])));
     }
 }

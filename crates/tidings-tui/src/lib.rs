@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use thiserror::Error;
-use tidings_client::{ClientError, FileStore, Link, LinkOptions, Rest, StoreError};
+use tidings_client::{ClientError, FileStore, Link, LinkOptions, Rest, Store as _, StoreError};
 
 use chat::Chat;
 use told::Told;
@@ -72,12 +72,20 @@ impl From<StoreError> for ChatError {
 pub async fn run(options: ChatOptions) -> Result<(), ChatError> {
     let directory = state_dir::of(&options)?;
     let store = Arc::new(FileStore::open(&directory)?);
+    let before = store.saved();
     let rest = Rest::new(&options.server, store)?;
     let is_terminal = !options.plain && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let user = account::sign_in(&rest, &options, is_terminal).await?;
 
     let (mut ui, inputs) = Ui::start(options.plain, is_terminal)?;
     ui.tell(&Told::SignedIn { user: user.user_id, name: user.username.clone() })?;
+    if before.user.is_some_and(|owner| owner != user.user_id) {
+        let unsent = before.outbox.len();
+        let text = format!(
+            "this is another account than before: what was kept is gone, {unsent} unsent messages too"
+        );
+        ui.tell(&Told::Note(text))?;
+    }
     // A person who wants to see what is older asks for history; a script gets every entry.
     let link_options = LinkOptions { backfill: options.plain, ..LinkOptions::default() };
     let (link, events) = Link::start(rest.clone(), &link_options);
