@@ -21,7 +21,8 @@ use super::outbox::{Answered, Outbox};
 use super::socket::{ConnectError, Ended, Socket};
 use super::world::{Connected, Phase, World};
 
-const BURST_MESSAGES: usize = 3;
+/// Written at once just before a kill.
+pub(crate) const BURST_MESSAGES: usize = 5;
 const TEXT_BYTES_MAX: usize = 160;
 /// Messages that name the person instead of the conversation, where both would do.
 const BY_PERSON_PERCENT: usize = 15;

@@ -1,7 +1,7 @@
 //! Chance by seed: what a device decides depends on the seed and its number only, not on the scheduler.
 
 use std::ops::RangeInclusive;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Clone, Debug)]
@@ -56,4 +56,10 @@ impl Dice {
             items.swap(end, self.below(end + 1));
         }
     }
+}
+
+/// Another one every time.
+pub(crate) fn any_seed() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::from(since.subsec_nanos()) ^ since.as_secs()
 }

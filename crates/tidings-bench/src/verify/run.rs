@@ -12,8 +12,8 @@ use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use super::VerifyOptions;
 use super::check::{Findings, Kind, check};
-use super::device::Device;
-use super::dice::Dice;
+use super::device::{BURST_MESSAGES, Device};
+use super::dice::{Dice, any_seed};
 use super::ending;
 use super::journal::Journal;
 use super::report::{Report, Setting};
@@ -22,17 +22,18 @@ use super::town::Town;
 use super::world::{Phase, World};
 use super::{chain, members};
 
-/// From the burst of sends to the kill: long enough that answers are on their way, short enough that not all are.
-const BURST_MS: std::ops::RangeInclusive<usize> = 0..=40;
+/// From the burst of sends to the kill, at most.
+const BURST_TIMEOUT: Duration = Duration::from_millis(100);
+/// How often the answers to the burst are counted.
+const COUNT_EVERY: Duration = Duration::from_millis(1);
 /// How often the server is asked whether it still runs.
 const WATCH_EVERY: Duration = Duration::from_millis(100);
 
 /// Streams of chance.
-const FOR_SERVER: u64 = 1;
-const FOR_TOWN: u64 = 2;
-const FOR_MEMBERS: u64 = 3;
-const FOR_KILLS: u64 = 4;
-const FOR_ENDING: u64 = 5;
+const FOR_TOWN: u64 = 1;
+const FOR_MEMBERS: u64 = 2;
+const FOR_KILLS: u64 = 3;
+const FOR_ENDING: u64 = 4;
 const FOR_DEVICES: u64 = 1_000;
 
 /// The run could not be done. What the server does wrong is no error but a finding.
@@ -86,7 +87,7 @@ async fn in_directory(options: &VerifyOptions) -> Result<Report, VerifyError> {
 async fn verify(options: &VerifyOptions, root: &Path) -> Result<Report, VerifyError> {
     let seed = options.seed.unwrap_or_else(any_seed);
     eprintln!("seed {seed}");
-    let mut server = Server::new(program(options)?, root, &mut Dice::new(seed, FOR_SERVER))?;
+    let mut server = Server::new(program(options)?, root)?;
     server.start().await?;
     let rest = Rest::new(&format!("http://{}", server.address()), Arc::<MemoryStore>::default())?;
     let (devices, conversations) = (options.devices as usize, options.conversations as usize);
@@ -175,8 +176,7 @@ impl Act {
                 if next >= over {
                     break;
                 }
-                self.world.burst.send_modify(|bursts| *bursts += 1);
-                sleep(dice.ms(BURST_MS)).await;
+                self.burst(&mut dice).await;
             } else {
                 self.findings.add(Kind::Server, "it ended by itself");
             }
@@ -185,6 +185,18 @@ impl Act {
             }
         }
         true
+    }
+
+    /// Everybody writes at once. Returns when some of it is acknowledged and some is not: a server is killed best while
+    /// it has promised, or is about to promise, what it may not have kept.
+    async fn burst(&self, dice: &mut Dice) {
+        let (timeout, counters) = (Instant::now() + BURST_TIMEOUT, &self.world.counters);
+        let messages = usize::try_from(counters.connected.value()).unwrap_or(0) * BURST_MESSAGES;
+        let enough = counters.acknowledged.value() + dice.in_range(1..=1 + messages / 2) as u64;
+        self.world.burst.send_modify(|bursts| *bursts += 1);
+        while counters.acknowledged.value() < enough && Instant::now() < timeout {
+            sleep(COUNT_EVERY).await;
+        }
     }
 
     /// Answers whether the server still runs at that moment.
@@ -259,9 +271,4 @@ fn program(options: &VerifyOptions) -> Result<PathBuf, VerifyError> {
         Some(program) => Ok(program.clone()),
         None => std::env::current_exe().map_err(VerifyError::OwnPath),
     }
-}
-
-fn any_seed() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::from(since.subsec_nanos()) ^ since.as_secs()
 }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::dice::Dice;
+use super::dice::{Dice, any_seed};
 
 /// From the start to the line that says it is ready, with the log of a run to replay.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -78,7 +78,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// Prepares `root` (configuration, data, log) and a port.
-    pub(crate) fn new(program: PathBuf, root: &Path, dice: &mut Dice) -> Result<Self, ServerError> {
+    pub(crate) fn new(program: PathBuf, root: &Path) -> Result<Self, ServerError> {
         let data = root.join("data");
         if data.exists() {
             return Err(ServerError::NotEmpty(data));
@@ -87,7 +87,7 @@ impl Server {
         std::fs::create_dir_all(root)
             .and_then(|()| std::fs::write(&config, CONFIG))
             .map_err(|source| ServerError::Files { path: config, source })?;
-        Ok(Self { program, root: root.to_owned(), address: free_address(dice)?, child: None })
+        Ok(Self { program, root: root.to_owned(), address: free_address()?, child: None })
     }
 
     pub(crate) const fn address(&self) -> SocketAddr {
@@ -165,7 +165,9 @@ impl Server {
     }
 }
 
-fn free_address(dice: &mut Dice) -> Result<SocketAddr, ServerError> {
+/// Another one for every process, whatever the seed: two runs of one seed may go on at the same time.
+fn free_address() -> Result<SocketAddr, ServerError> {
+    let mut dice = Dice::new(any_seed(), std::process::id().into());
     (0..PORT_TRIES)
         .filter_map(|_| u16::try_from(dice.in_range(PORTS)).ok())
         .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))

@@ -176,10 +176,10 @@ fn check_whole(
 
 fn check_begin(device: &DeviceJournal, snapshot: &Snapshot, truth: &Truth, findings: &mut Findings) {
     let id = snapshot.conversation_id;
-    // A personal log that nobody has written to yet is shown empty.
-    let is_empty = snapshot.head == Seq::ZERO;
+    // A personal log that nobody has written to yet is shown empty; of a log that is gone nobody knows the members.
+    let is_unknown = snapshot.head == Seq::ZERO || truth.head(id).is_none();
     let stays = truth.stays(device.user, id);
-    if !is_empty && stays.iter().all(|stay| stay.from != snapshot.visible_from) {
+    if !is_unknown && stays.iter().all(|stay| stay.from != snapshot.visible_from) {
         let text = format!(
             "device {}: {id} shown from {}, no membership begins there",
             device.number, snapshot.visible_from
