@@ -21,6 +21,8 @@ const PAGE_BYTES: usize = 1024 * 1024;
 /// Notes that wait for their answer at once.
 const NOTES_IN_FLIGHT_MAX: usize = 256;
 const RETRY_AFTER_MS: u64 = 200;
+/// After the log or the directory failed.
+const TROUBLE_RETRY_AFTER_MS: u64 = 5_000;
 /// A position without notes behind it is committed when this much was read since the last one.
 const COMMIT_EVERY_BYTES: u64 = 8 * 1024 * 1024;
 
@@ -46,14 +48,16 @@ impl PersonalFollower {
         Self { service, shard }
     }
 
+    /// Runs for ever; after a trouble it begins again at its last committed position.
     pub(crate) async fn run(self) {
-        if let Err(error) = self.follow().await {
-            // Never skipped: it stays behind, and says so, until the cause is gone and the process restarts.
+        while let Err(error) = self.follow().await {
+            // Never skipped: it stays behind, and says so, until the cause is gone.
             tracing::error!(
                 shard = self.shard.0,
                 error = &error as &dyn std::error::Error,
-                "the follower of personal logs has stopped"
+                "the follower of personal logs waits"
             );
+            self.service.ports().clock.sleep_ms(TROUBLE_RETRY_AFTER_MS).await;
         }
     }
 

@@ -1,6 +1,7 @@
 //! Followers work at least once, and what they write is there exactly once.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tidings_ports::{Directory, NewSession, Session, ShardLog};
 use tidings_service::personal_log;
@@ -51,6 +52,26 @@ async fn joined_and_left_are_noted_once_also_by_a_follower_that_begins_again() {
         let found: Vec<_> = log[1..].iter().map(|entry| noted(entry)).collect();
         assert_eq!(found, wanted);
     }
+    running.assert_healthy();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_whose_position_is_not_taken_goes_on_later_and_tells_once() {
+    let world = World::new(1);
+    let running = world.start().await;
+    let (ada, bob) = (world.person(1).await, world.person(2).await);
+    world.commits_refused.store(3, Ordering::SeqCst);
+    let first = running.group(&world, &ada, &[&bob]).await;
+    await_notes(&running, &bob, 1).await;
+    until("the refusals are over", || async {
+        (world.commits_refused.load(Ordering::SeqCst) == 0).then_some(())
+    })
+    .await;
+    let second = running.group(&world, &ada, &[&bob]).await;
+    await_notes(&running, &bob, 2).await;
+    let log = personal(&running, &bob).await;
+    let found: Vec<_> = log[1..].iter().map(|entry| noted(entry)).collect();
+    assert_eq!(found, [(first, true, 1), (second, true, 1)]);
     running.assert_healthy();
 }
 

@@ -6,7 +6,7 @@ mod yielding_tables;
 
 use std::collections::HashSet;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ pub(crate) struct World {
     pub(crate) rng: Arc<SeededRng>,
     /// Tables and directory give way to other tasks a random number of times.
     pub(crate) yielding: bool,
+    /// So many positions of followers the directory does not take.
+    pub(crate) commits_refused: Arc<AtomicUsize>,
     began: Instant,
     ids: AtomicU64,
 }
@@ -74,6 +76,7 @@ impl World {
             config,
             rng: Arc::new(SeededRng::new(1)),
             yielding: false,
+            commits_refused: Arc::default(),
             began: Instant::now(),
             ids: AtomicU64::new(0),
         }
@@ -86,11 +89,12 @@ impl World {
         } else {
             self.tables.clone()
         };
-        let directory: Arc<dyn Directory> = if self.yielding {
-            Arc::new(SlowDirectory { directory: self.directory.clone(), rng: self.rng.clone() })
-        } else {
-            self.directory.clone()
-        };
+        let directory: Arc<dyn Directory> = Arc::new(SlowDirectory {
+            directory: self.directory.clone(),
+            rng: self.rng.clone(),
+            yielding: self.yielding,
+            commits_refused: self.commits_refused.clone(),
+        });
         let ports = Ports {
             log: Arc::new(self.log.clone()),
             tables,

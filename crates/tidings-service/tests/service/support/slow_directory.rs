@@ -1,6 +1,8 @@
-//! The directory in memory, which takes its time to answer who exists: later questions overtake earlier ones.
+//! The directory in memory, which takes its time to answer who exists (later questions overtake earlier ones), and
+//! which can fail to take a follower's position.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use tidings_ports::memory::{MemoryDirectory, SeededRng};
@@ -13,6 +15,10 @@ use tidings_types::{DeviceId, LogPosition, SessionId, SpaceId, Timestamp, UserId
 pub(crate) struct SlowDirectory {
     pub(crate) directory: Arc<MemoryDirectory>,
     pub(crate) rng: Arc<SeededRng>,
+    /// Yields to other tasks a random number of times.
+    pub(crate) yielding: bool,
+    /// So many positions are not taken.
+    pub(crate) commits_refused: Arc<AtomicUsize>,
 }
 
 macro_rules! directory {
@@ -20,10 +26,22 @@ macro_rules! directory {
         #[async_trait]
         impl Directory for SlowDirectory {
             async fn accounts(&self, space: SpaceId, users: &[UserId]) -> Result<Vec<Account>, DirectoryError> {
-                for _ in 0..self.rng.below(8) {
+                for _ in 0..if self.yielding { self.rng.below(8) } else { 0 } {
                     tokio::task::yield_now().await;
                 }
                 self.directory.accounts(space, users).await
+            }
+
+            async fn set_follower_position(
+                &self,
+                follower: &str,
+                position: LogPosition,
+            ) -> Result<(), DirectoryError> {
+                let refused = |left: usize| left.checked_sub(1);
+                if self.commits_refused.fetch_update(Ordering::SeqCst, Ordering::SeqCst, refused).is_ok() {
+                    return Err(DirectoryError::Full);
+                }
+                self.directory.set_follower_position(follower, position).await
             }
 
             $(async fn $name(&self, $($argument: $type),*) -> Result<$answer, DirectoryError> {
@@ -48,5 +66,4 @@ directory! {
     fn remove_device(user: UserId, device: DeviceId, now: Timestamp) -> Option<SessionId>;
     fn device_removals(after: u64, rows_max: usize) -> Vec<DeviceRemoval>;
     fn follower_position(follower: &str) -> Option<LogPosition>;
-    fn set_follower_position(follower: &str, position: LogPosition) -> ();
 }
