@@ -200,16 +200,23 @@ impl Service {
         before: Option<Seq>,
         limit: usize,
     ) -> Result<Vec<Arc<Entry>>, Refusal> {
-        let (_, member) = self.opened(session, conversation).await?;
-        let range = self.visible(&member, after, before, limit);
+        let seen = self.opened(session, conversation).await?;
+        let range = self.visible(&seen, after, before, limit);
         self.entries(key(session, conversation), range).await
     }
 
-    /// `after` alone reads forward from it; anything else reads the newest that fit.
-    fn visible(&self, member: &Member, after: Option<Seq>, before: Option<Seq>, limit: usize) -> EntryRange {
+    /// `after` alone reads forward from it; anything else reads the newest that fit. Never beyond the head at which the
+    /// reader was found to be a member: what comes later may be the entry that removed them, and what follows it.
+    fn visible(
+        &self,
+        (head, member): &(Arc<Head>, Member),
+        after: Option<Seq>,
+        before: Option<Seq>,
+        limit: usize,
+    ) -> EntryRange {
         EntryRange {
             after: after.unwrap_or(Seq::ZERO).max(member.visible_from.previous()),
-            before: before.unwrap_or(Seq::MAX),
+            before: before.unwrap_or(Seq::MAX).min(head.seq.next()),
             newest: after.is_none(),
             entries_max: limit,
             bytes_max: self.config.limits.page_bytes_max,
@@ -223,15 +230,18 @@ impl Service {
         conversation: ConversationId,
         query: MessagesQuery,
     ) -> Result<Vec<Arc<Entry>>, Refusal> {
-        let (_, member) = self.opened(session, conversation).await?;
+        let seen = self.opened(session, conversation).await?;
+        if seen.0.kind == ConversationKind::Personal {
+            return Err(Refusal::new(Code::NotFound, "there is no such conversation"));
+        }
         let key = key(session, conversation);
         let Some(around) = query.around else {
-            return self.messages_in(key, &member, query.after, query.before, query.limit).await;
+            return self.messages_in(key, &seen, query.after, query.before, query.limit).await;
         };
         let half = query.limit.div_ceil(2);
-        let mut page = self.messages_in(key, &member, None, Some(around), half).await?;
+        let mut page = self.messages_in(key, &seen, None, Some(around), half).await?;
         let rest = query.limit - page.len();
-        page.extend(self.messages_in(key, &member, Some(around.previous()), None, rest).await?);
+        page.extend(self.messages_in(key, &seen, Some(around.previous()), None, rest).await?);
         Ok(page)
     }
 
@@ -239,12 +249,12 @@ impl Service {
     async fn messages_in(
         &self,
         key: ConversationKey,
-        member: &Member,
+        seen: &(Arc<Head>, Member),
         after: Option<Seq>,
         before: Option<Seq>,
         limit: usize,
     ) -> Result<Vec<Arc<Entry>>, Refusal> {
-        let mut range = self.visible(member, after, before, limit);
+        let mut range = self.visible(seen, after, before, limit);
         let mut messages = Vec::new();
         while messages.len() < limit {
             range.entries_max = (limit - messages.len()).max(16);
@@ -277,12 +287,12 @@ impl Service {
         id: MessageId,
     ) -> Result<Arc<Entry>, Refusal> {
         let missing = || Refusal::new(Code::NotFound, "there is no such message");
-        let (_, member) = self.opened(session, conversation).await?;
+        let (head, member) = self.opened(session, conversation).await?;
         let key = key(session, conversation);
         let seq = self
             .find_message(key, id)
             .await?
-            .filter(|seq| *seq >= member.visible_from)
+            .filter(|seq| (member.visible_from..=head.seq).contains(seq))
             .ok_or_else(missing)?;
         self.entry(key, seq).await?.ok_or_else(missing)
     }

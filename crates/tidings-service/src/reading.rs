@@ -183,17 +183,23 @@ impl Service {
             let rows = rows.map_err(|error| from_tables(&error))?;
             after = rows.last().map(|(subject, _)| *subject.as_bytes());
             let full = rows.len() == ROWS_PER_READ;
-            states.extend(rows.into_iter().map(|(subject, fact)| (subject, fact.state)));
+            states.extend(rows);
             if !full {
                 break;
             }
         }
-        for entry in tail.iter().flat_map(|(_, entries)| entries) {
-            states.extend(changed_personal(entry).map(|(subject, fact)| (subject, fact.state)));
+        for (subject, fact) in
+            tail.iter().flat_map(|(_, entries)| entries).filter_map(|entry| changed_personal(entry))
+        {
+            // A checkpoint may have brought the rows beyond this copy of the tail meanwhile.
+            let known = states.entry(subject).or_insert(fact);
+            if fact.cause > known.cause {
+                *known = fact;
+            }
         }
         Ok(states
             .into_iter()
-            .filter_map(|(subject, state)| match (subject, state) {
+            .filter_map(|(subject, fact)| match (subject, fact.state) {
                 (PersonalSubject::Conversation(id), PersonalState::Joined) => Some(id),
                 _ => None,
             })
@@ -235,10 +241,20 @@ fn overlaid(
         |user: &UserId| after.is_none_or(|after| *user > after) && upto.is_none_or(|upto| *user <= upto);
     for (user, change) in changes.iter().filter(|(user, _)| here(user)) {
         let row = members.get(user).copied();
-        members.insert(*user, change.applied_to(row));
+        if is_newer(*change, row) {
+            members.insert(*user, change.applied_to(row));
+        }
     }
     members.retain(|_, member| member.is_present());
     members
+}
+
+/// The rows are read after the tail, so a checkpoint may have brought them beyond this change already.
+fn is_newer(change: MemberChange, row: Option<Member>) -> bool {
+    match change {
+        MemberChange::Joined(member) => row.is_none_or(|row| row.visible_from < member.visible_from),
+        MemberChange::Left(seq) => row.is_some_and(|row| row.is_present() && row.visible_from < seq),
+    }
 }
 
 fn size(entry: &Entry) -> usize {
@@ -268,4 +284,32 @@ fn truncate_front(mut page: Vec<Arc<Entry>>, range: EntryRange) -> Vec<Arc<Entry
     truncate(&mut page, range);
     page.reverse();
     page
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_types::{Role, Timestamp};
+
+    use super::*;
+
+    fn member(visible_from: u64, left: Option<u64>) -> Member {
+        let joined_at = Timestamp::from_ms(visible_from);
+        Member { role: Role::Member, joined_at, visible_from: Seq(visible_from), left: left.map(Seq) }
+    }
+
+    #[test]
+    fn rows_that_are_newer_than_the_tail_stay() {
+        let user = UserId::from_bytes([1; 16]);
+        let after = |row: Option<Member>, changes: &[MemberChange]| {
+            let changes: Vec<_> = changes.iter().map(|change| (user, *change)).collect();
+            overlaid(row.map(|row| (user, row)).into_iter().collect(), &changes, None, None).remove(&user)
+        };
+        let (left, joined) = (MemberChange::Left(Seq(50)), MemberChange::Joined(member(60, None)));
+        assert_eq!(after(Some(member(1, None)), &[left]), None);
+        assert_eq!(after(Some(member(1, None)), &[left, joined]), Some(member(60, None)));
+        assert_eq!(after(None, &[joined]), Some(member(60, None)));
+        // The checkpoint was faster: it has the joining at 60, and then the leaving at 70.
+        assert_eq!(after(Some(member(60, None)), &[left]), Some(member(60, None)));
+        assert_eq!(after(Some(member(60, Some(70))), &[left, joined]), None);
+    }
 }

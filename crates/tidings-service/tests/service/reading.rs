@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::future::join;
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, prop_oneof, proptest};
 use tidings_ports::Session;
-use tidings_service::PageEnd;
+use tidings_service::{MessagesQuery, PageEnd};
 use tidings_types::{
     Body, Code, Content, ConversationId, ConversationKey, Entry, Limits, MessageId, Seq, SpaceId, UserId,
 };
@@ -345,5 +346,33 @@ async fn a_message_is_found_by_its_id_in_the_tail_in_the_tables_and_after_a_rest
     running.service.add_members(&ada, group, vec![bob.user]).await.unwrap();
     let (early, _) = ids[0];
     assert_eq!(running.service.message(&bob, group, early).await.unwrap_err().code, Code::NotFound);
+    running.assert_healthy();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_began_before_the_removal_does_not_see_behind_it() {
+    let mut world = World::new(1);
+    world.yielding = true;
+    let running = world.start().await;
+    let (ada, bob, eve) = (world.person(1).await, world.person(2).await, world.person(3).await);
+    for round in 0..20 {
+        let group = running.group(&world, &ada, &[&bob]).await;
+        // Much to read before the first message: several pages, each of which gives way to others.
+        for _ in 0..40 {
+            running.service.add_members(&ada, group, vec![eve.user]).await.unwrap();
+            running.service.remove_member(&ada, group, eve.user).await.unwrap();
+        }
+        running.service.checkpoint().await.unwrap();
+        let query = MessagesQuery { after: Some(Seq::ZERO), limit: 50, ..MessagesQuery::default() };
+        let reading = running.service.messages(&bob, group, query);
+        let removing = async {
+            running.service.remove_member(&ada, group, bob.user).await.unwrap();
+            running.send(&ada, group, world.message_id(), "not for Bob").await.unwrap();
+        };
+        let (read, ()) = join(reading, removing).await;
+        if let Ok(messages) = read {
+            assert!(messages.is_empty(), "round {round}: {messages:?}");
+        }
+    }
     running.assert_healthy();
 }
