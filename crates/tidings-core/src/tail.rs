@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use tidings_types::{ConversationKey, Entry, Head, Seq, Timestamp};
+use tidings_types::{ConversationKey, Entry, Head, Seq};
 
 use crate::advance::weight_bytes;
 use crate::{BatchNumber, SeededMap};
@@ -107,11 +107,5 @@ impl Tail {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
-    }
-
-    /// When the oldest entry here was made.
-    #[must_use]
-    pub fn oldest_at(&self) -> Option<Timestamp> {
-        self.order.front().map(|(_, entry)| entry.created_at)
     }
 }
