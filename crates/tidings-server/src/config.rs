@@ -1,5 +1,5 @@
-//! The server's configuration: one TOML file, then environment variables `TIDINGS_…` for its top-level keys, then the
-//! command line. Every key has a default; an unknown key is an error, because a misspelt one that is ignored is worse.
+//! The server's configuration: one TOML file; the binary lays the environment and the command line over it
+//! (docs/config.md). Every key has a default; an unknown key is an error, because a misspelt one that is ignored is worse.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,6 @@ pub struct Config {
     pub demo: bool,
     /// Who may sign up. Without it: everybody while listening on loopback, else only invited people.
     pub registration: Option<RegistrationConfig>,
-    /// Shards of the log. Fixed when the data directory is made.
     pub log: LogSettings,
     pub hashing: HashingConfig,
     pub limits: LimitsConfig,
